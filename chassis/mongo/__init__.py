@@ -1,0 +1,1 @@
+"""MongoDB as every service uses it: `connection` first, then `idempotency` and `transaction`."""

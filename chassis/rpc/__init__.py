@@ -1,0 +1,1 @@
+"""gRPC as every service speaks it: `server` for the life cycle, `client` for calls between services."""

@@ -1,0 +1,89 @@
+"""Settings from the environment, checked before anything starts; all mistakes are reported at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, Field, FilePath, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound="ServiceSettings")
+
+
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError("must be HOST:PORT, such as 0.0.0.0:50051")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_host_and_port)]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs. Names in the environment are DAOGOU_ and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="DAOGOU_", extra="ignore", populate_by_name=True)
+
+    listen: Address
+    """Where gRPC listens."""
+    health_listen: Address
+    """Where the plaintext health service listens: probes bring no credentials."""
+    metrics_listen: Address
+    """Where Prometheus scrapes, over HTTP."""
+
+    mongodb_uri: str = Field(validation_alias="MONGODB_URI")
+    mongo_driver: Literal["motor", "pymongo"] = "motor"
+    mongo_database: str = ""
+    """Name of the database. Empty: daogou_ and the service's name."""
+    migrate_on_start: bool = False
+    """Build indexes at start instead of in a job before the rollout. For one machine only."""
+
+    jwks_file: FilePath
+    """Public keys that callers' tokens are signed with, as a JSON Web Key Set. Read again when it changes."""
+    token_audience: str = "daogou"
+    service_key_file: FilePath
+    """Private JSON Web Key with which this service signs its own SERVICE tokens."""
+
+    drain_s: float = Field(default=5.0, ge=0, le=300)
+    """How long to go on serving after NOT_SERVING was announced."""
+    grace_s: float = Field(default=20.0, ge=0, le=300)
+    """How long calls in progress may take after that."""
+    unary_calls_max: int = Field(default=500, ge=1, le=100_000)
+    """Unary calls served at once; more are refused at the door."""
+    unary_timeout_s: float = Field(default=30.0, gt=0, le=600)
+    """Deadline of calls that bring none."""
+    message_bytes_max: int = Field(default=8 << 20, ge=1 << 16, le=64 << 20)
+    connection_age_s: float = Field(default=1800.0, ge=1)
+    """Connections are closed gracefully at this age, so that load spreads over new replicas."""
+    reflection: bool = True
+    """Serve gRPC reflection. Switched off in production."""
+
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    testing: bool = False
+    """Permits what must never happen in production: shifted clocks."""
+    clock_shift_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _shift_only_in_tests(self) -> Self:
+        if self.clock_shift_file is not None and not self.testing:
+            raise ValueError("DAOGOU_CLOCK_SHIFT_FILE is refused unless DAOGOU_TESTING=1")
+        return self
+
+
+def load(settings_class: type[S]) -> S:
+    """The settings from the environment; or every mistake on standard error, and exit status 2."""
+    try:
+        return settings_class()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper() or "SETTINGS"
+            if name not in {"SETTINGS", "MONGODB_URI"}:
+                name = f"DAOGOU_{name}"
+            # The value itself is not repeated: it may be a secret.
+            print(f"{name}: {problem['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,1 @@
+"""For the developer's machine, never in an image: supervisor, demo, MongoDB, keys, tokens, checks."""

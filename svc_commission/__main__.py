@@ -1,0 +1,68 @@
+"""The commission service: `python -m svc_commission`, or with `migrate` to build its indexes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from pydantic import FilePath
+
+from chassis.audit import Audit
+from chassis.ids import new_id
+from chassis.mongo.schema import Schema
+from chassis.rpc import client, server
+from chassis.rpc.server import Registration, Service, Surroundings
+from chassis.sealing import Sealer
+from chassis.settings import ServiceSettings
+from daogou.commission.v1 import ledger_pb2_grpc, order_event_pb2_grpc, plan_pb2_grpc
+from svc_commission import store_order
+from svc_commission.background import Background
+from svc_commission.ingest import Ingest
+from svc_commission.members_client import MembersClient
+from svc_commission.servicer_ledger import LedgerServicer
+from svc_commission.servicer_order_event import OrderEventServicer
+from svc_commission.servicer_plan import PlanServicer
+from svc_commission.store_journal import JournalStore
+from svc_commission.store_order import OrderStore
+from svc_commission.store_plan import PlanStore
+
+
+class CommissionSettings(ServiceSettings):
+    """Settings of the commission service alone."""
+
+    members_target: str
+    """Where the members service is, as gRPC resolves it."""
+    pii_keys_file: FilePath
+    """Keys that buyers' identities are sealed with (chassis.sealing)."""
+
+
+SCHEMA = Schema(version=1, indexes=store_order.INDEXES)
+
+
+@contextlib.asynccontextmanager
+async def composed(around: Surroundings[CommissionSettings]) -> AsyncIterator[Sequence[Registration]]:
+    """The service's parts, put together."""
+    config, now = around.settings, around.clock.now
+    sealer = Sealer.from_file(config.pii_keys_file)
+    token = client.ServiceToken(config.service_key_file, "svc_commission", config.token_audience)
+    orders, plans = OrderStore(around.database), PlanStore(around.database)
+    journal = JournalStore(around.database)
+    audit = Audit(around.database["audit"], new_id())
+    async with client.connect(config.members_target, token) as channel:
+        ingest = Ingest(orders, plans, MembersClient(channel), sealer, now, new_id)
+        async with Background(orders, ingest, now).running():
+            yield [
+                (
+                    order_event_pb2_grpc.add_OrderEventServiceServicer_to_server,
+                    OrderEventServicer(ingest),
+                ),
+                (plan_pb2_grpc.add_PlanServiceServicer_to_server, PlanServicer(plans, sealer, audit, now)),
+                (
+                    ledger_pb2_grpc.add_LedgerServiceServicer_to_server,
+                    LedgerServicer(orders, journal, plans),
+                ),
+            ]
+
+
+if __name__ == "__main__":
+    server.main(Service("commission", CommissionSettings, SCHEMA, composed))

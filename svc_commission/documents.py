@@ -1,0 +1,177 @@
+"""Orders, entries and plans between messages, documents and the types of the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Any
+
+from chassis.mongo.connection import Document
+from chassis.sealing import Sealer
+from chassis.times import from_timestamp
+from daogou.commission.v1.order_event_pb2 import OrderEvent, OrderEventKind
+from daogou.common.v1.channel_pb2 import Channel
+from svc_commission.rules.attribution import Attribution, OwnerBasis
+from svc_commission.rules.order import Account, Event, Kind, Line, RefundLine, Target
+from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule
+
+
+def channel_name(channel: Channel.ValueType) -> str:
+    """The channel as documents and rules write it."""
+    return Channel.Name(channel).removeprefix("CHANNEL_")
+
+
+def event_document(
+    message: OrderEvent, order_key: str, body_hash: bytes, now: datetime, sealer: Sealer
+) -> Document:
+    """An event for storage. The buyer's identity is sealed, bound to the order."""
+    buyer: Document = {}
+    if message.HasField("member_id"):
+        buyer = {"member_id": message.member_id}
+    elif message.HasField("identity"):
+        buyer = {"identity": sealer.sealed(message.identity.SerializeToString(), order_key)}
+    return {
+        "event_id": message.event_id,
+        "kind": OrderEventKind.Name(message.kind).removeprefix("ORDER_EVENT_KIND_"),
+        "happened_time": from_timestamp(message.happened_time),
+        "recorded_time": now,
+        "body_hash": body_hash,
+        "shop_id": message.shop_id,
+        "selling_store_id": message.selling_store_id,
+        "buyer": buyer,
+        "lines": [
+            {
+                "line_id": line.line_id,
+                "sku_id": line.sku_id,
+                "category_id": line.category_id,
+                "quantity": line.quantity,
+                "list_minor": line.list_minor,
+                "paid_minor": line.paid_minor,
+            }
+            for line in message.lines
+        ],
+        "refund_lines": [
+            {
+                "line_id": line.line_id,
+                "refunded_minor": line.refunded_minor,
+                "quantity": line.quantity,
+            }
+            for line in message.refund_lines
+        ],
+        "goodwill_minor": message.goodwill_minor,
+    }
+
+
+def event_of(document: Document) -> Event:
+    """A stored event for the rules."""
+    return Event(
+        event_id=document["event_id"],
+        kind=Kind(document["kind"]),
+        happened_time=document["happened_time"],
+        lines=tuple(Line(**line) for line in document["lines"]),
+        refund_lines=tuple(RefundLine(**line) for line in document["refund_lines"]),
+        goodwill_minor=document["goodwill_minor"],
+    )
+
+
+def attribution_of(document: Document) -> Attribution:
+    """A frozen attribution for the rules."""
+    return Attribution(**{**document, "owner_basis": OwnerBasis(document["owner_basis"])})
+
+
+def month_text(month: date) -> str:
+    """A month as documents write it: 2026-11. Sorts as it should."""
+    return f"{month:%Y-%m}"
+
+
+def month_of(text: str) -> date:
+    """The first day of a month."""
+    return date.fromisoformat(f"{text}-01")
+
+
+def target_documents(targets: Mapping[Target, int]) -> list[Document]:
+    """Posted targets for storage."""
+    return [
+        {**target._asdict(), "month": month_text(target.month), "amount_minor": amount}
+        for target, amount in sorted(targets.items())
+    ]
+
+
+def targets_of(documents: list[Document]) -> dict[Target, int]:
+    """Posted targets for the rules."""
+    return {
+        Target(
+            stored["line_id"], Account(stored["account"]), stored["payee"], month_of(stored["month"])
+        ): stored["amount_minor"]
+        for stored in documents
+    }
+
+
+def entry_documents(
+    order: Document,
+    attribution: Attribution,
+    amounts: Mapping[Target, int],
+    cause_event_ids: Sequence[str],
+    now: datetime,
+) -> list[Document]:
+    """The journal entries that post the amounts: one per month, each of which sums to zero."""
+    by_month: dict[str, list[Document]] = {}
+    for target, amount in amounts.items():
+        posting = {
+            "account": target.account.value,
+            "payee": target.payee,
+            "line_id": target.line_id,
+            "amount_minor": amount,
+        }
+        by_month.setdefault(month_text(target.month), []).append(posting)
+    return [
+        {
+            "_id": f"{order['_id']}|{order['rev']}|{month}",
+            "brand_id": order["brand_id"],
+            "order_key": order["_id"],
+            "rev": order["rev"],
+            "posting_month": month,
+            "recorded_time": now,
+            "currency_code": order["currency_code"],
+            "cause_event_ids": list(cause_event_ids),
+            "binding_id": attribution.binding_id,
+            "plan_id": attribution.plan_id,
+            "postings": postings,
+        }
+        for month, postings in sorted(by_month.items())
+    ]
+
+
+def plan_document(plan: Plan) -> Document:
+    """A plan for storage; sets become sorted lists."""
+    return {
+        **asdict(plan),
+        "rules": [
+            {
+                "rule_id": rule.rule_id,
+                "match": {name: sorted(values) for name, values in asdict(rule.match).items()},
+                "rate_bp": rule.rate_bp,
+                "shares": [{"role": role, "share_bp": share} for role, share in rule.shares],
+            }
+            for rule in plan.rules
+        ],
+    }
+
+
+def plan_of(document: Mapping[str, Any]) -> Plan:
+    """A stored plan for the rules."""
+    return Plan(
+        plan_id=document["plan_id"],
+        effective_from_time=document["effective_from_time"],
+        effective_to_time=document["effective_to_time"],
+        rules=tuple(
+            Rule(
+                rule_id=rule["rule_id"],
+                match=Match(**{name: frozenset(values) for name, values in rule["match"].items()}),
+                rate_bp=rule["rate_bp"],
+                shares=tuple((PayeeRole(share["role"]), share["share_bp"]) for share in rule["shares"]),
+            )
+            for rule in document["rules"]
+        ),
+    )

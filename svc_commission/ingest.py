@@ -1,0 +1,312 @@
+"""From events to entries: read the orders, admit events, attribute, fold, write, relay.
+
+One call handles many orders at the cost of a few commands: one read, one look-up of bindings, one bulk
+write of orders, one insert of entries. Orders that somebody else wrote meanwhile go round again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from prometheus_client import Counter
+
+from chassis import backoff, logs
+from chassis.clock import Now
+from chassis.errors import DaogouError, Invalid, NotFound, Refused, Unavailable, invalid_fields
+from chassis.mongo.connection import Document
+from chassis.rpc import limits
+from chassis.sealing import Sealer
+from chassis.times import from_timestamp
+from daogou.commission.v1.order_event_pb2 import EventOutcome, OrderEvent
+from svc_commission import documents
+from svc_commission.attributor import Attributor
+from svc_commission.members_client import BrandFacts, MembersClient
+from svc_commission.rules import admission, order
+from svc_commission.rules.admission import Admission
+from svc_commission.rules.plan import Plan
+from svc_commission.store_order import OrderStore, order_key
+from svc_commission.store_plan import PlanStore
+
+EVENTS_MAX = 1000
+"""Most events of one call."""
+_ATTEMPTS = 10
+
+EVENTS = Counter("daogou_commission_events_total", "Order events, by what became of them.", ["outcome"])
+QUARANTINED = Counter(
+    "daogou_commission_quarantined_events_total", "Known events that came again with other content."
+)
+REFUND_EXCESS = Counter(
+    "daogou_commission_refund_excess_orders_total", "Orders of which more was refunded than paid."
+)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What became of one event."""
+
+    outcome: EventOutcome.ValueType
+    error: DaogouError | None = None
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """One acceptable event of the call, and its place in it."""
+
+    index: int
+    message: OrderEvent
+    event: order.Event
+    body_hash: bytes
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One order on its way to being written."""
+
+    document: Document
+    added: list[_Incoming] = field(default_factory=list)
+    quarantined: list[_Incoming] = field(default_factory=list)
+
+
+class Ingest:
+    """Takes order events in."""
+
+    def __init__(
+        self,
+        orders: OrderStore,
+        plans: PlanStore,
+        members: MembersClient,
+        sealer: Sealer,
+        now: Now,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._orders = orders
+        self._plans = plans
+        self._members = members
+        self._attributor = Attributor(members, sealer)
+        self._sealer = sealer
+        self._now = now
+        self._new_id = new_id
+        self._log = logs.logger("ingest")
+
+    async def ingest(self, brand_id: str, messages: Sequence[OrderEvent]) -> list[Verdict]:
+        """Takes in the events of one brand; what became of each, in order."""
+        now = self._now()
+        verdicts: dict[int, Verdict] = {}
+        facts = await self._facts(brand_id)
+        incoming: dict[str, list[_Incoming]] = defaultdict(list)
+        for index, message in enumerate(messages):
+            try:
+                one = self._accepted(index, message, facts, now)
+            except DaogouError as error:
+                verdicts[index] = Verdict(EventOutcome.EVENT_OUTCOME_REJECTED, error)
+            else:
+                key = order_key(brand_id, documents.channel_name(message.channel), message.order_id)
+                incoming[key].append(one)
+        if incoming:
+            await self._take_in(
+                brand_id, incoming, facts if isinstance(facts, BrandFacts) else None, now, verdicts
+            )
+        for verdict in verdicts.values():
+            EVENTS.labels(EventOutcome.Name(verdict.outcome).removeprefix("EVENT_OUTCOME_")).inc()
+        return [verdicts[index] for index in range(len(messages))]
+
+    async def settle(self, orders: Sequence[Document]) -> None:
+        """Tries parked orders of one brand again: attributes and books those that now can be."""
+        brand_id = orders[0]["brand_id"]
+        facts = await self._facts(brand_id)
+        if isinstance(facts, BrandFacts):
+            drafts = [_Draft({**document, "rev": document["rev"] + 1}) for document in orders]
+            await self._write(brand_id, drafts, facts, self._now())
+
+    async def _facts(self, brand_id: str) -> BrandFacts | NotFound | None:
+        """The brand's facts; NotFound where there is none; None where the members service is away."""
+        try:
+            return await self._members.brand(brand_id)
+        except NotFound as error:
+            return error
+        except Unavailable:
+            return None
+
+    def _accepted(
+        self, index: int, message: OrderEvent, facts: BrandFacts | NotFound | None, now: datetime
+    ) -> _Incoming:
+        """The event, if nothing is wrong with it whatever its order. Raises: DaogouError."""
+        if index >= EVENTS_MAX:
+            raise Invalid(
+                "TOO_MANY_EVENTS", f"a call takes in at most {EVENTS_MAX} events: send it in another"
+            )
+        if isinstance(facts, NotFound):
+            raise facts
+        if found := limits.violations(message):
+            raise invalid_fields(found)
+        body_hash = self._sealer.digest(message.SerializeToString(deterministic=True))
+        event = documents.event_of(documents.event_document(message, "", body_hash, now, self._sealer))
+        channel = documents.channel_name(message.channel)
+        if found := admission.problems(event, channel, message.shop_id, message.selling_store_id):
+            raise invalid_fields(found)
+        admission.check_event_id(event)
+        admission.check_time(event, from_timestamp(message.order_placed_time), now)
+        if facts is not None and message.currency_code != facts.currency_code:
+            raise Invalid("CURRENCY_NOT_OF_BRAND", f"the brand's amounts are in {facts.currency_code}")
+        return _Incoming(index, message, event, body_hash)
+
+    async def _take_in(
+        self,
+        brand_id: str,
+        incoming: dict[str, list[_Incoming]],
+        facts: BrandFacts | None,
+        now: datetime,
+        verdicts: dict[int, Verdict],
+    ) -> None:
+        """Admits and writes, again for the orders that others wrote meanwhile."""
+        waiting = dict(incoming)
+        for attempt in range(_ATTEMPTS):
+            stored = await self._orders.find_many(list(waiting))
+            # What a crash or another call left half-way goes to the journal before the order is replaced.
+            await self._orders.relay(list(stored.values()))
+            drafts = [
+                self._draft(brand_id, key, stored.get(key), events, now, verdicts)
+                for key, events in waiting.items()
+            ]
+            await self._quarantine(drafts, now)
+            conflicts = await self._write(brand_id, [draft for draft in drafts if draft.added], facts, now)
+            for draft in drafts:
+                if draft.document["_id"] not in conflicts:
+                    _judge(draft, verdicts)
+            waiting = {key: waiting[key] for key in conflicts}
+            if not waiting:
+                return
+            await backoff.pause(attempt)
+        changed = Refused("ORDER_CHANGED", "others write the same order: send the event again")
+        for events in waiting.values():
+            for one in events:
+                verdicts[one.index] = Verdict(EventOutcome.EVENT_OUTCOME_REJECTED, changed)
+
+    def _draft(
+        self,
+        brand_id: str,
+        key: str,
+        stored: Document | None,
+        events: Sequence[_Incoming],
+        now: datetime,
+        verdicts: dict[int, Verdict],
+    ) -> _Draft:
+        """The order with its new events admitted, not yet attributed or booked."""
+        document = stored or _new_order(brand_id, key, events[0].message, now)
+        hashes = {event["event_id"]: bytes(event["body_hash"]) for event in document["events"]}
+        draft = _Draft({**document, "rev": document["rev"] + 1, "events": list(document["events"])})
+        for one in events:
+            placed_time = from_timestamp(one.message.order_placed_time)
+            try:
+                if error := admission.check_same_order(document["placed_time"], placed_time):
+                    raise error
+                if document["currency_code"] != one.message.currency_code:
+                    raise Invalid("CURRENCY_NOT_OF_BRAND", f"the order is in {document['currency_code']}")
+                admitted = admission.admit(hashes, one.event.event_id, one.body_hash)
+            except DaogouError as error:
+                verdicts[one.index] = Verdict(EventOutcome.EVENT_OUTCOME_REJECTED, error)
+                continue
+            if admitted is Admission.DUPLICATE:
+                verdicts[one.index] = Verdict(EventOutcome.EVENT_OUTCOME_DUPLICATE)
+            elif admitted is Admission.CHANGED:
+                draft.quarantined.append(one)
+            else:
+                hashes[one.event.event_id] = one.body_hash
+                draft.added.append(one)
+                draft.document["events"].append(
+                    documents.event_document(one.message, key, one.body_hash, now, self._sealer)
+                )
+        return draft
+
+    async def _quarantine(self, drafts: Sequence[_Draft], now: datetime) -> None:
+        """Keeps what contradicts an earlier event, whole and sealed."""
+        kept = [
+            {
+                "_id": f"{draft.document['_id']}|{one.event.event_id}|{one.body_hash.hex()}",
+                "brand_id": draft.document["brand_id"],
+                "order_key": draft.document["_id"],
+                "event_id": one.event.event_id,
+                "recorded_time": now,
+                "body": self._sealer.sealed(one.message.SerializeToString(), draft.document["_id"]),
+            }
+            for draft in drafts
+            for one in draft.quarantined
+        ]
+        if kept:
+            await self._orders.quarantine(kept)
+            QUARANTINED.inc(len(kept))
+            self._log.warning("quarantined", events=[document["_id"] for document in kept][:20])
+
+    async def _write(
+        self, brand_id: str, drafts: Sequence[_Draft], facts: BrandFacts | None, now: datetime
+    ) -> set[str]:
+        """Attributes, books, writes and relays; the keys of orders that others wrote meanwhile."""
+        if not drafts:
+            return set()
+        plans = await self._plans.plans(brand_id)
+        orders = [draft.document for draft in drafts]
+        await self._attributor.attribute(brand_id, orders, plans, facts, now)
+        batch = self._new_id()
+        for draft in drafts:
+            _book(draft, plans, batch, now)
+        conflicts = await self._orders.replace_many(orders)
+        await self._orders.relay([document for document in orders if document["_id"] not in conflicts])
+        return conflicts
+
+
+def _new_order(brand_id: str, key: str, first: OrderEvent, now: datetime) -> Document:
+    return {
+        "_id": key,
+        "brand_id": brand_id,
+        "channel": documents.channel_name(first.channel),
+        "order_id": first.order_id,
+        "rev": 0,
+        "placed_time": from_timestamp(first.order_placed_time),
+        "currency_code": first.currency_code,
+        "first_stored_time": now,
+        "events": [],
+        "attribution": None,
+        "target": [],
+        "refund_excess_minor": 0,
+    }
+
+
+def _book(draft: _Draft, plans: Sequence[Plan], batch: str, now: datetime) -> None:
+    """Sets what the order's events come to, and the entries that bring the journal there."""
+    document = draft.document
+    document.pop("relay", None)
+    if document["attribution"] is None:
+        return
+    attribution = documents.attribution_of(document["attribution"])
+    plan = next((plan for plan in plans if plan.plan_id == attribution.plan_id), None)
+    events = [documents.event_of(event) for event in document["events"]]
+    books = order.fold(events, document["channel"], attribution, plan)
+    if books.refund_excess_minor and not document["refund_excess_minor"]:
+        REFUND_EXCESS.inc()
+    document["refund_excess_minor"] = books.refund_excess_minor
+    posted = documents.targets_of(document["target"])
+    if new := order.differences(books.targets, posted):
+        causes = [one.event.event_id for one in draft.added] or [event.event_id for event in events]
+        document["target"] = documents.target_documents(books.targets)
+        document["relay"] = {
+            "batch": batch,
+            "recorded_time": now,
+            "entries": documents.entry_documents(document, attribution, new, causes, now),
+        }
+
+
+def _judge(draft: _Draft, verdicts: dict[int, Verdict]) -> None:
+    """Says of each event of a written order what became of it."""
+    parked = draft.document.get("parked")
+    added = (
+        Verdict(EventOutcome.EVENT_OUTCOME_PARKED, Unavailable(parked["reason"], parked["message"]))
+        if parked
+        else Verdict(EventOutcome.EVENT_OUTCOME_APPLIED)
+    )
+    verdicts.update((one.index, added) for one in draft.added)
+    changed = Refused("EVENT_BODY_CHANGED", "the event is known with other content, which stays in force")
+    quarantined = Verdict(EventOutcome.EVENT_OUTCOME_QUARANTINED, changed)
+    verdicts.update((one.index, quarantined) for one in draft.quarantined)

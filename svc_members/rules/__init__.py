@@ -1,0 +1,1 @@
+"""What the members service decides, without I/O: `binding` first."""

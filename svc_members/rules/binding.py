@@ -1,0 +1,186 @@
+"""Whose member somebody is: what a scan does to his rows, and what the rows say of any moment.
+
+A row held from `valid_from_time` to `valid_to_time` and was believed from `recorded_time` to
+`superseded_time`. Rows are never changed but for being superseded once. The times at which rows are
+recorded come from the database and are put in by the store.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from chassis.errors import Refused
+
+FOR_EVER: Final = -1
+PROTECTION_DAYS_DEFAULT: Final = 90
+KNOWN_AT_AGE_LEAST: Final = timedelta(seconds=5)
+
+
+class Snatch(enum.StrEnum):
+    """When another guide may take over a member."""
+
+    NEVER = "NEVER"
+    AFTER_PROTECTION = "AFTER_PROTECTION"
+    ALWAYS = "ALWAYS"
+
+
+class Cause(enum.StrEnum):
+    """Why a row was recorded."""
+
+    SCAN = "SCAN"
+    SNATCHED = "SNATCHED"
+
+
+class Outcome(enum.StrEnum):
+    """What a scan did."""
+
+    BOUND = "BOUND"
+    ALREADY_BOUND = "ALREADY_BOUND"
+    KEPT = "KEPT"
+    SNATCHED = "SNATCHED"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a brand binds. `protection_days` counts days of 24 hours from the scan; FOR_EVER never ends."""
+
+    snatch: Snatch = Snatch.AFTER_PROTECTION
+    protection_days: int = PROTECTION_DAYS_DEFAULT
+    self_binding: bool = False
+
+    def protected_until(self, scanned_time: datetime) -> datetime | None:
+        """When the protection of a binding made at the scan ends. None: never."""
+        if self.protection_days == FOR_EVER or self.snatch is Snatch.NEVER:
+            return None
+        if self.snatch is Snatch.ALWAYS:
+            return scanned_time
+        return scanned_time + timedelta(days=self.protection_days)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One bitemporal row. `recorded_time` None: not written yet. `protected_until_time` None: for ever."""
+
+    binding_id: str
+    guide_id: str
+    store_id: str
+    valid_from_time: datetime
+    valid_to_time: datetime | None
+    recorded_time: datetime | None
+    superseded_time: datetime | None
+    protected_until_time: datetime | None
+    cause: Cause
+    campaign: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A guide's code, scanned. The guide may be the customer himself: `by_herself`."""
+
+    guide_id: str
+    store_id: str
+    campaign: str
+    scanned_time: datetime
+    by_herself: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a scan does: rows to supersede, by id, and rows to add. Neither: nothing changes."""
+
+    outcome: Outcome
+    standing: Row
+    superseded: tuple[str, ...] = ()
+    added: tuple[Row, ...] = ()
+
+
+def standing(rows: Sequence[Row]) -> Row | None:
+    """The row that is believed and has no end, if any. Raises: ValueError if there are two."""
+    found = [row for row in rows if row.superseded_time is None and row.valid_to_time is None]
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} standing rows: {[row.binding_id for row in found]}")
+    return found[0] if found else None
+
+
+def resolve(rows: Sequence[Row], as_of: datetime, known_at: datetime | None) -> Row | None:
+    """The row that held at `as_of`, as known at `known_at`; None: as believed now."""
+    for row in rows:
+        if known_at is None:
+            believed = row.superseded_time is None
+        else:
+            believed = (
+                row.recorded_time is not None
+                and row.recorded_time <= known_at
+                and (row.superseded_time is None or known_at < row.superseded_time)
+            )
+        if (
+            believed
+            and row.valid_from_time <= as_of
+            and (row.valid_to_time is None or as_of < row.valid_to_time)
+        ):
+            return row
+    return None
+
+
+def scan(rows: Sequence[Row], scanned: Scan, policy: Policy, next_id: str) -> Decision:
+    """What a scan does to a member's rows.
+
+    `next_id` begins the ids of added rows: the caller makes it unique within the brand.
+
+    Raises: Refused SELF_BINDING.
+    """
+    current = standing(rows)
+    if current is not None and current.guide_id == scanned.guide_id:
+        return Decision(Outcome.ALREADY_BOUND, current)
+    if scanned.by_herself and not policy.self_binding:
+        raise Refused("SELF_BINDING", "a guide cannot become her own member in this brand")
+    if current is None:
+        first = _bound(rows, scanned, policy, scanned.scanned_time, next_id)
+        return Decision(Outcome.BOUND, first, (), (first,))
+    # A scan delivered late does not reach back behind the standing row.
+    time = max(scanned.scanned_time, current.valid_from_time)
+    if not _may_snatch(current, policy, time):
+        return Decision(Outcome.KEPT, current)
+    ended = replace(
+        current,
+        binding_id=f"{next_id}a",
+        valid_to_time=time,
+        recorded_time=None,
+        cause=Cause.SNATCHED,
+    )
+    taken = _bound(rows, scanned, policy, time, f"{next_id}b")
+    # A row that would begin and end at one moment never held.
+    kept = (ended, taken) if ended.valid_from_time < time else (taken,)
+    return Decision(Outcome.SNATCHED, taken, (current.binding_id,), kept)
+
+
+def _may_snatch(current: Row, policy: Policy, time: datetime) -> bool:
+    if policy.snatch is Snatch.NEVER:
+        return False
+    if policy.snatch is Snatch.ALWAYS:
+        return True
+    return current.protected_until_time is not None and current.protected_until_time <= time
+
+
+def _bound(rows: Sequence[Row], scanned: Scan, policy: Policy, begin: datetime, binding_id: str) -> Row:
+    # Rows that ended earlier stay what they were: a late scan begins when the last of them ended.
+    ends = [
+        row.valid_to_time for row in rows if row.superseded_time is None and row.valid_to_time is not None
+    ]
+    begin = max([begin, *ends])
+    return Row(
+        binding_id=binding_id,
+        guide_id=scanned.guide_id,
+        store_id=scanned.store_id,
+        valid_from_time=begin,
+        valid_to_time=None,
+        recorded_time=None,
+        superseded_time=None,
+        protected_until_time=policy.protected_until(begin),
+        cause=Cause.SCAN,
+        campaign=scanned.campaign,
+    )

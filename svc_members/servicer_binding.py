@@ -1,0 +1,111 @@
+"""Bindings over gRPC: whose member somebody was, at any moment, as known at any moment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from chassis.clock import Now
+from chassis.errors import DaogouError, Refused, invalid_fields
+from chassis.rpc import limits
+from chassis.rpc.items import to_item_error
+from chassis.times import from_timestamp
+from daogou.members.v1 import binding_pb2 as pb
+from svc_members import identities
+from svc_members.identities import IdentitySealer
+from svc_members.messages import binding_message
+from svc_members.rules import binding
+from svc_members.rules.binding import Row
+from svc_members.store_member import MemberStore
+
+
+class BindingServicer:
+    """Implements daogou.members.v1.BindingService."""
+
+    def __init__(self, members: MemberStore, sealer: IdentitySealer, now: Now) -> None:
+        self._members = members
+        self._sealer = sealer
+        self._now = now
+
+    async def ResolveBinding(
+        self, request: pb.ResolveBindingRequest, context: Any
+    ) -> pb.ResolveBindingResponse:
+        now = self._now()
+        _check(request.query, "query", now)
+        [resolved] = await self._resolved(request.brand_id, [request.query], now)
+        return pb.ResolveBindingResponse(resolved=resolved)
+
+    async def BatchResolveBindings(
+        self, request: pb.BatchResolveBindingsRequest, context: Any
+    ) -> pb.BatchResolveBindingsResponse:
+        now = self._now()
+        answers: list[pb.ResolvedBinding | None] = []
+        asked = []
+        for query in request.queries:
+            try:
+                if found := limits.violations(query):
+                    raise invalid_fields(found)
+                _check(query, "", now)
+            except DaogouError as error:
+                answers.append(pb.ResolvedBinding(error=to_item_error(error)))
+            else:
+                answers.append(None)
+                asked.append(query)
+        resolved = iter(await self._resolved(request.brand_id, asked, now))
+        return pb.BatchResolveBindingsResponse(resolved=[answer or next(resolved) for answer in answers])
+
+    async def ListBindingRows(
+        self, request: pb.ListBindingRowsRequest, context: Any
+    ) -> pb.ListBindingRowsResponse:
+        member = await self._members.find(request.brand_id, request.member_id)
+        return pb.ListBindingRowsResponse(rows=[binding_message(member, row) for row in member.rows])
+
+    async def _resolved(
+        self, brand_id: str, queries: list[pb.BindingQuery], now: datetime
+    ) -> list[pb.ResolvedBinding]:
+        """The answers, in order. Two reads whatever their number: identities, then members."""
+        indexes = [
+            self._sealer.index(brand_id, query.identity) if query.HasField("identity") else ""
+            for query in queries
+        ]
+        asked = [index for index in indexes if index]
+        held = await self._members.holders(brand_id, asked) if asked else {}
+        member_ids = [
+            held.get(index, "") if index else query.member_id
+            for index, query in zip(indexes, queries, strict=True)
+        ]
+        rows = await self._members.find_many(brand_id, [member_id for member_id in member_ids if member_id])
+        return [
+            _answer(member_id, rows.get(member_id), query, now)
+            for member_id, query in zip(member_ids, queries, strict=True)
+        ]
+
+
+def _check(query: pb.BindingQuery, path: str, now: datetime) -> None:
+    """Raises: Invalid INVALID_FIELDS; Refused KNOWN_AT_TOO_RECENT."""
+    if query.HasField("identity"):
+        prefix = f"{path}.identity" if path else "identity"
+        if found := identities.problems(query.identity, prefix):
+            raise invalid_fields(found)
+    if query.HasField("known_at_time"):
+        age = now - from_timestamp(query.known_at_time)
+        if age < binding.KNOWN_AT_AGE_LEAST:
+            wait_s = (binding.KNOWN_AT_AGE_LEAST - age).total_seconds()
+            raise Refused(
+                "KNOWN_AT_TOO_RECENT", "known_at_time must be at least 5 s ago", retry_after_s=wait_s
+            )
+
+
+def _answer(
+    member_id: str, rows: tuple[Row, ...] | None, query: pb.BindingQuery, now: datetime
+) -> pb.ResolvedBinding:
+    if rows is None:
+        return pb.ResolvedBinding()
+    as_of = from_timestamp(query.as_of_time) if query.HasField("as_of_time") else now
+    known_at = from_timestamp(query.known_at_time) if query.HasField("known_at_time") else None
+    row = binding.resolve(rows, as_of, known_at)
+    if row is None:
+        return pb.ResolvedBinding(member_id=member_id)
+    return pb.ResolvedBinding(
+        member_id=member_id, binding_id=row.binding_id, guide_id=row.guide_id, store_id=row.store_id
+    )

@@ -1,0 +1,87 @@
+"""Members over gRPC: enrolled, linked, read, and revealed under audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chassis.audit import Audit
+from chassis.clock import Now
+from chassis.errors import NotFound, invalid_fields
+from chassis.ids import new_id
+from chassis.rpc.call import caller
+from daogou.common.v1.identity_pb2 import IdentityKind
+from daogou.members.v1 import member_pb2 as pb
+from svc_members import identities
+from svc_members.entities import BRAND
+from svc_members.identities import IdentitySealer
+from svc_members.messages import member_message
+from svc_members.store_directory import DirectoryStore
+from svc_members.store_member import Member, MemberStore
+
+
+class MemberServicer:
+    """Implements daogou.members.v1.MemberService."""
+
+    def __init__(
+        self,
+        directory: DirectoryStore,
+        members: MemberStore,
+        sealer: IdentitySealer,
+        audit: Audit,
+        now: Now,
+    ) -> None:
+        self._directory = directory
+        self._members = members
+        self._sealer = sealer
+        self._audit = audit
+        self._now = now
+
+    async def EnrolMember(self, request: pb.EnrolMemberRequest, context: Any) -> pb.EnrolMemberResponse:
+        if found := identities.all_problems(request.identities, "identities"):
+            raise invalid_fields(found)
+        await self._directory.find(BRAND, request.brand_id, request.brand_id)
+        stored = {
+            identity.index: identity
+            for identity in (self._sealer.stored(request.brand_id, given) for given in request.identities)
+        }
+        member, new = await self._members.enrol(request.brand_id, list(stored.values()), new_id, self._now())
+        return pb.EnrolMemberResponse(member=await self._message(member), enrolled=new)
+
+    async def LinkIdentity(self, request: pb.LinkIdentityRequest, context: Any) -> pb.LinkIdentityResponse:
+        if found := identities.problems(request.identity, "identity"):
+            raise invalid_fields(found)
+        stored = self._sealer.stored(request.brand_id, request.identity)
+        member = await self._members.link(request.brand_id, request.member_id, stored, self._now())
+        return pb.LinkIdentityResponse(member=await self._message(member))
+
+    async def GetMember(self, request: pb.GetMemberRequest, context: Any) -> pb.GetMemberResponse:
+        member_id = request.member_id
+        if request.HasField("identity"):
+            if found := identities.problems(request.identity, "identity"):
+                raise invalid_fields(found)
+            index = self._sealer.index(request.brand_id, request.identity)
+            held = await self._members.holders(request.brand_id, [index])
+            if index not in held:
+                raise NotFound("MEMBER_UNKNOWN", "the brand knows nobody by that identity")
+            member_id = held[index]
+        member = await self._members.find(request.brand_id, member_id)
+        return pb.GetMemberResponse(member=await self._message(member))
+
+    async def RevealIdentity(
+        self, request: pb.RevealIdentityRequest, context: Any
+    ) -> pb.RevealIdentityResponse:
+        kind = IdentityKind.Name(request.kind).removeprefix("IDENTITY_KIND_")
+        member = await self._members.find(request.brand_id, request.member_id)
+        links = await self._members.links(member.brand_id, member.member_id)
+        subject = {"brand_id": member.brand_id, "member_id": member.member_id, "kind": kind}
+        await self._audit.record(caller(), "RevealIdentity", subject, request.purpose, self._now())
+        return pb.RevealIdentityResponse(
+            identities=[
+                self._sealer.opened(member.brand_id, link.identity)
+                for link in links
+                if link.identity.kind == kind
+            ]
+        )
+
+    async def _message(self, member: Member) -> pb.Member:
+        return member_message(member, await self._members.links(member.brand_id, member.member_id))

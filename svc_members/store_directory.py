@@ -1,0 +1,123 @@
+"""Brands, stores and guides in MongoDB: one document each, with the receipts of the requests that wrote it.
+
+Documents: brands `{_id: brand}`, stores `{_id: brand|store}`, guides `{_id: brand|guide}`; each with `rev`,
+`created` (the receipt of its creation, kept for ever) and `receipts` (of later changes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from chassis.errors import Conflict, NotFound, Refused
+from chassis.mongo import failures
+from chassis.mongo.connection import Collection, Database, Document
+from chassis.mongo.schema import Index
+from svc_members.entities import Kind
+
+INDEXES = (
+    Index(
+        "stores",
+        "shop",
+        [("brand_id", 1), ("shops", 1)],
+        {"unique": True, "partialFilterExpression": {"shops": {"$exists": True}}},
+    ),
+    Index("guides", "by_store", [("brand_id", 1), ("store_id", 1), ("guide_id", 1)]),
+)
+
+
+def document_id(kind: Kind[Any], brand_id: str, entry_id: str) -> str:
+    """The primary key: it begins with the brand, by which the collections are sharded."""
+    return brand_id if kind.name == "brand" else f"{brand_id}|{entry_id}"
+
+
+class DirectoryStore:
+    """Reads and writes directory entries."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def _of(self, kind: Kind[Any]) -> Collection:
+        return self._database[kind.collection]
+
+    async def insert(self, kind: Kind[Any], documents: Sequence[Document]) -> list[Document | Refused]:
+        """Inserts each document unless one of its id is there; returns what then stands, in order.
+
+        Refused SHOP_TAKEN stands in the place of a store that names another store's shop.
+        """
+        failed: dict[int, Mapping[str, Any]] = {}
+        try:
+            await self._of(kind).insert_many([_stored(document) for document in documents], ordered=False)
+        except BulkWriteError as error:
+            failed = {failure["index"]: failure for failure in failures.duplicates(error)}
+        repeated = [
+            documents[index]["_id"] for index, failure in failed.items() if "_id" in failure["keyPattern"]
+        ]
+        standing = {found["_id"]: found async for found in self._of(kind).find({"_id": {"$in": repeated}})}
+        return [
+            document
+            if index not in failed
+            else standing.get(document["_id"], Refused("SHOP_TAKEN", "another store holds one of the shops"))
+            for index, document in enumerate(documents)
+        ]
+
+    async def find(self, kind: Kind[Any], brand_id: str, entry_id: str) -> Document:
+        """One entry. Raises: NotFound, with the kind's reason."""
+        found = await self._of(kind).find_one({"_id": document_id(kind, brand_id, entry_id)})
+        if found is None:
+            raise NotFound(kind.unknown_reason, f"the {kind.name} does not exist in this brand")
+        return found
+
+    async def find_many(
+        self, kind: Kind[Any], brand_id: str, entry_ids: Sequence[str]
+    ) -> dict[str, Document]:
+        """The entries that exist, by their ids."""
+        ids = [document_id(kind, brand_id, entry_id) for entry_id in set(entry_ids)]
+        field = f"{kind.name}_id"
+        return {found[field]: found async for found in self._of(kind).find({"_id": {"$in": ids}})}
+
+    async def find_by_shops(
+        self, kind: Kind[Any], brand_id: str, shops: Sequence[str]
+    ) -> dict[str, Document]:
+        """The stores that hold the shops, by shop key."""
+        found = self._of(kind).find({"brand_id": brand_id, "shops": {"$in": list(set(shops))}})
+        return {shop: store async for store in found for shop in store["shops"]}
+
+    async def replace(self, kind: Kind[Any], document: Document) -> None:
+        """Writes the next state of an entry, if nobody else has.
+
+        Raises: Conflict DIRECTORY_CHANGED; Refused SHOP_TAKEN.
+        """
+        guard = {"_id": document["_id"], "rev": document["rev"]}
+        try:
+            result = await self._of(kind).replace_one(
+                guard, _stored({**document, "rev": document["rev"] + 1})
+            )
+        except DuplicateKeyError:
+            raise Refused("SHOP_TAKEN", "another store holds one of the shops") from None
+        if not result.matched_count:
+            raise Conflict("DIRECTORY_CHANGED", "the entry was changed meanwhile", retry_after_s=0.05)
+
+    async def page(
+        self, kind: Kind[Any], brand_id: str, after_id: str, size: int, store_id: str = ""
+    ) -> list[Document]:
+        """Up to `size` entries after one, by id: all brands, or those of a brand, or of one of its stores."""
+        query: Document
+        if kind.name == "brand":
+            query, order = {"_id": {"$gt": after_id}}, "_id"
+        elif store_id:
+            query = {"brand_id": brand_id, "store_id": store_id, "guide_id": {"$gt": after_id}}
+            order = "guide_id"
+        else:
+            # `}` follows `|`: the range holds just the keys that begin with the brand.
+            query, order = {"_id": {"$gt": f"{brand_id}|{after_id}", "$lt": brand_id + "}"}}, "_id"
+        return [found async for found in self._of(kind).find(query).sort(order, 1).limit(size)]
+
+
+def _stored(document: Document) -> Document:
+    """The document without an empty list of shops, which the unique index would count as a value."""
+    if document.get("shops") == []:
+        return {key: value for key, value in document.items() if key != "shops"}
+    return document

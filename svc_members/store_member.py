@@ -1,0 +1,280 @@
+"""Members, their identities and their bindings in MongoDB.
+
+Documents: identities `{_id: brand|KIND|hash, member_id, sealed}`; members `{_id: brand|member, rev, rows}`.
+All that a scan decides about one member is one compare-and-set on his document, whose pipeline takes the
+time of recording from the primary's clock and keeps it rising.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from chassis.clock import Clock
+from chassis.errors import Conflict, NotFound, Refused
+from chassis.mongo import failures, transaction
+from chassis.mongo.connection import Database, Document, Session
+from chassis.mongo.schema import Index
+from svc_members.identities import Link, StoredIdentity
+from svc_members.rules.binding import Cause, Decision, Row
+
+IDENTITIES_MAX = 50
+INDEXES = (Index("identities", "by_member", [("brand_id", 1), ("member_id", 1)]),)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as read. `rev` 0: he is known by an identity alone, his document is yet to be written."""
+
+    brand_id: str
+    member_id: str
+    rev: int
+    rows: tuple[Row, ...]
+    create_time: datetime
+
+
+class MemberStore:
+    """Reads and writes members."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._identities = database["identities"]
+        self._members = database["members"]
+        self._clock = clock
+
+    async def find(self, brand_id: str, member_id: str) -> Member:
+        """Raises: NotFound MEMBER_UNKNOWN."""
+        found = await self._members.find_one({"_id": f"{brand_id}|{member_id}"})
+        if found is None:
+            raise _unknown()
+        return _member(found)
+
+    async def find_many(self, brand_id: str, member_ids: Sequence[str]) -> dict[str, tuple[Row, ...]]:
+        """The binding rows of the members that exist, by member id."""
+        ids = [f"{brand_id}|{member_id}" for member_id in set(member_ids)]
+        found = self._members.find({"_id": {"$in": ids}}, {"member_id": 1, "rows": 1})
+        return {member["member_id"]: _rows(member) async for member in found}
+
+    async def holders(self, brand_id: str, indexes: Sequence[str]) -> dict[str, str]:
+        """The member ids of identities, by index; unknown ones are left out."""
+        ids = [f"{brand_id}|{index}" for index in set(indexes)]
+        found = self._identities.find({"_id": {"$in": ids}}, {"member_id": 1})
+        return {link["_id"].partition("|")[2]: link["member_id"] async for link in found}
+
+    async def links(self, brand_id: str, member_id: str) -> list[Link]:
+        """What a member is known by, oldest first."""
+        found = self._identities.find({"brand_id": brand_id, "member_id": member_id}).limit(IDENTITIES_MAX)
+        links = [_link(document) async for document in found]
+        return sorted(links, key=lambda link: (link.linked_time, link.identity.index))
+
+    async def holder_of(
+        self, brand_id: str, identity: StoredIdentity, new_id: Callable[[], str], now: datetime
+    ) -> Member:
+        """The member who holds the identity; a new one, not written yet, where nobody did.
+
+        A member whose enrolment was cut off between its two writes is found here and completed by the
+        next write to him.
+        """
+        link = _link_document(brand_id, identity, new_id(), now)
+        held = await self._identities.find_one({"_id": link["_id"]}, {"member_id": 1})
+        if held is None:
+            try:
+                await self._identities.insert_one(link)
+            except DuplicateKeyError:
+                # Somebody else's scan was first. A majority read may not see it yet; a write, even one
+                # that changes nothing, does.
+                held = await self._identities.find_one_and_update(
+                    {"_id": link["_id"]}, {"$set": {"brand_id": brand_id}}
+                )
+        member_id = held["member_id"] if held else link["member_id"]
+        found = None
+        if held:
+            found = await self._members.find_one({"_id": f"{brand_id}|{member_id}"})
+        return _member(found) if found else Member(brand_id, member_id, 0, (), now)
+
+    async def save_scan(self, member: Member, decision: Decision) -> Member:
+        """Supersedes and adds the decided rows in one write, and returns the member as written.
+
+        Raises: Conflict MEMBER_CHANGED when someone wrote the member since he was read.
+        """
+        update = self._rows_update(member, decision)
+        try:
+            written = await self._members.find_one_and_update(
+                {"_id": f"{member.brand_id}|{member.member_id}", "rev": member.rev},
+                update,
+                upsert=member.rev == 0,
+                return_document=ReturnDocument.AFTER,
+            )
+        except DuplicateKeyError:
+            written = None
+        if written is None:
+            raise Conflict("MEMBER_CHANGED", "the member was written meanwhile", retry_after_s=0.05)
+        return _member(written)
+
+    def _rows_update(self, member: Member, decision: Decision) -> list[Document]:
+        now: Any = self._clock.database_now()
+        rising = {"$max": [now, {"$add": ["$last_recorded_time", 1]}]}
+        rows: Any = {"$ifNull": ["$rows", []]}
+        if decision.superseded:
+            replaced = {"$in": ["$$row.binding_id", list(decision.superseded)]}
+            ended = {"$mergeObjects": ["$$row", {"superseded_time": "$$recorded"}]}
+            rows = {"$map": {"input": rows, "as": "row", "in": {"$cond": [replaced, ended, "$$row"]}}}
+        added = [
+            {"$mergeObjects": [{"$literal": asdict(row)}, {"recorded_time": "$$recorded"}]}
+            for row in decision.added
+        ]
+        changed = {"rows": {"$concatArrays": [rows, added]}, "last_recorded_time": "$$recorded"}
+        return [
+            {
+                "$replaceWith": {
+                    "$let": {
+                        "vars": {"recorded": {"$cond": ["$last_recorded_time", rising, now]}},
+                        "in": {"$mergeObjects": ["$$ROOT", self._identity_fields(member), changed]},
+                    }
+                }
+            }
+        ]
+
+    def _identity_fields(self, member: Member) -> Document:
+        return {
+            "brand_id": member.brand_id,
+            "member_id": member.member_id,
+            "rev": member.rev + 1,
+            "create_time": {"$literal": member.create_time},
+            "identity_count": {"$ifNull": ["$identity_count", 1]},
+        }
+
+    async def enrol(
+        self, brand_id: str, identities: Sequence[StoredIdentity], new_id: Callable[[], str], now: datetime
+    ) -> tuple[Member, bool]:
+        """Makes one member hold all the identities; him, and whether he is new.
+
+        Raises: Refused IDENTITIES_OF_DIFFERENT_MEMBERS, TOO_MANY_IDENTITIES.
+        """
+        for _attempt in range(5):
+            holders = await self.holders(brand_id, [identity.index for identity in identities])
+            members = set(holders.values())
+            if len(members) > 1:
+                raise _different()
+            member_id = members.pop() if members else new_id()
+            missing = [identity for identity in identities if identity.index not in holders]
+            try:
+                if missing or await self._unwritten(brand_id, member_id):
+                    await self._linked(brand_id, member_id, missing, now)
+            except DuplicateKeyError:
+                continue
+            return await self.find(brand_id, member_id), not holders
+        raise Conflict("MEMBER_CHANGED", "others link the same identities", retry_after_s=0.1)
+
+    async def link(self, brand_id: str, member_id: str, identity: StoredIdentity, now: datetime) -> Member:
+        """Links one identity to a member who exists.
+
+        Raises: NotFound MEMBER_UNKNOWN; Refused as `enrol`.
+        """
+        member = await self.find(brand_id, member_id)
+        try:
+            holder = (await self.holders(brand_id, [identity.index])).get(identity.index)
+            if holder is None:
+                await self._linked(brand_id, member_id, [identity], now)
+        except DuplicateKeyError:
+            holder = (await self.holders(brand_id, [identity.index])).get(identity.index, "")
+        if holder not in (None, member_id):
+            raise _different()
+        return member
+
+    async def _unwritten(self, brand_id: str, member_id: str) -> bool:
+        return await self._members.find_one({"_id": f"{brand_id}|{member_id}"}, {"_id": 1}) is None
+
+    async def _linked(
+        self, brand_id: str, member_id: str, identities: Sequence[StoredIdentity], now: datetime
+    ) -> None:
+        """Writes links and member in one transaction: all of them or none.
+
+        Raises: DuplicateKeyError when one of the identities was linked meanwhile.
+        """
+
+        async def body(started: Session) -> None:
+            written = await self._members.find_one_and_update(
+                {"_id": f"{brand_id}|{member_id}"},
+                {
+                    "$inc": {"identity_count": len(identities), "rev": 1},
+                    "$setOnInsert": {
+                        "brand_id": brand_id,
+                        "member_id": member_id,
+                        "rows": [],
+                        "create_time": now,
+                    },
+                },
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+                session=started,
+            )
+            if written is None or written["identity_count"] > IDENTITIES_MAX:
+                raise Refused("TOO_MANY_IDENTITIES", f"a member has at most {IDENTITIES_MAX} identities")
+            if identities:
+                links = [_link_document(brand_id, identity, member_id, now) for identity in identities]
+                await self._identities.insert_many(links, session=started)
+
+        try:
+            await transaction.run(self._database, body)
+        except BulkWriteError as error:
+            failures.duplicates(error)
+            raise DuplicateKeyError("an identity was linked meanwhile", failures.DUPLICATE_KEY) from error
+
+
+def _unknown() -> NotFound:
+    return NotFound("MEMBER_UNKNOWN", "the brand knows no such member")
+
+
+def _different() -> Refused:
+    return Refused("IDENTITIES_OF_DIFFERENT_MEMBERS", "an identity belongs to another member already")
+
+
+def _row(document: Document) -> Row:
+    return Row(**{**document, "cause": Cause(document["cause"])})
+
+
+def _rows(document: Document) -> tuple[Row, ...]:
+    return tuple(_row(row) for row in document["rows"])
+
+
+def _member(document: Document) -> Member:
+    return Member(
+        brand_id=document["brand_id"],
+        member_id=document["member_id"],
+        rev=document["rev"],
+        rows=_rows(document),
+        create_time=document["create_time"],
+    )
+
+
+def _link_document(brand_id: str, identity: StoredIdentity, member_id: str, now: datetime) -> Document:
+    return {
+        "_id": f"{brand_id}|{identity.index}",
+        "brand_id": brand_id,
+        "member_id": member_id,
+        "kind": identity.kind,
+        "app_id": identity.app_id,
+        "sealed": identity.sealed,
+        "masked": identity.masked,
+        "linked_time": now,
+    }
+
+
+def _link(document: Document) -> Link:
+    return Link(
+        identity=StoredIdentity(
+            index=document["_id"].partition("|")[2],
+            kind=document["kind"],
+            app_id=document["app_id"],
+            sealed=bytes(document["sealed"]),
+            masked=document["masked"],
+        ),
+        member_id=document["member_id"],
+        linked_time=document["linked_time"],
+    )
