@@ -34,8 +34,18 @@ def _members_keys(keys: LocalKeys) -> Mapping[str, str]:
     }
 
 
+def _commission_keys(keys: LocalKeys) -> Mapping[str, str]:
+    return {"DAOGOU_PII_KEYS_FILE": str(keys.pii_file)}
+
+
 # In the order in which they are started; they are stopped in the reverse.
 SERVICES: Final = (
     ServiceSpec("members", "svc_members", ServicePorts(50051, 50151, 9151), key_files=_members_keys),
-    ServiceSpec("commission", "svc_commission", ServicePorts(50052, 50152, 9152), peers=("members",)),
+    ServiceSpec(
+        "commission",
+        "svc_commission",
+        ServicePorts(50052, 50152, 9152),
+        peers=("members",),
+        key_files=_commission_keys,
+    ),
 )

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
 
@@ -18,9 +18,14 @@ from chassis.errors import DaogouError, NotFound, Unavailable
 from chassis.rpc.status import from_rpc_error
 from daogou.common.v1.channel_pb2 import Channel
 from daogou.members.v1 import binding_pb2, directory_pb2
-from daogou.members.v1.binding_pb2_grpc import BindingServiceAsyncStub, BindingServiceStub
-from daogou.members.v1.directory_pb2_grpc import DirectoryServiceAsyncStub, DirectoryServiceStub
+from daogou.members.v1.binding_pb2_grpc import BindingServiceStub
+from daogou.members.v1.directory_pb2_grpc import DirectoryServiceStub
 from svc_commission.rules.attribution import StandingBinding
+
+if TYPE_CHECKING:
+    # These names exist in the stubs alone.
+    from daogou.members.v1.binding_pb2_grpc import BindingServiceAsyncStub
+    from daogou.members.v1.directory_pb2_grpc import DirectoryServiceAsyncStub
 
 CALL_TIMEOUT_S = 5.0
 SHOP_TTL_S = 60.0

@@ -57,7 +57,7 @@ def rule_of(method: MethodDescriptor) -> AccessRule | None:
     needed = {field for fields in matched.values() for field in fields}
     if scope >= Scope.SCOPE_BRAND:
         needed.add("brand_id")
-    if missing := needed - method.input_type.fields_by_name.keys():
+    if missing := needed - set(method.input_type.fields_by_name):
         raise ValueError(f"{method.full_name}: its scope needs the request fields {sorted(missing)}")
     return AccessRule(matched)
 
