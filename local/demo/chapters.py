@@ -1,0 +1,19 @@
+"""The retail day, chapter by chapter. Every figure it tells is asked of the services and compared."""
+
+from __future__ import annotations
+
+from local.demo.cast import Cast
+from local.demo.chapter_brand import brand_opens
+from local.demo.chapter_order import customer_buys_on_tmall, one_item_comes_back
+from local.demo.chapter_scan import customer_scans
+from local.demo.stage import Stage
+
+
+async def play(stage: Stage) -> Cast:
+    """All chapters. Raises: NotAsTold."""
+    cast = Cast()
+    await brand_opens(stage, cast)
+    await customer_scans(stage, cast)
+    await customer_buys_on_tmall(stage, cast)
+    await one_item_comes_back(stage, cast)
+    return cast
