@@ -106,7 +106,9 @@ class GuideCodeServicer:
             next_id = f"{member.member_id}.{member.rev + 1}"
             decision = binding.scan(member.rows, scan, policy_of(brand), next_id)
             try:
-                written = await self._members.save_scan(member, decision) if decision.added else member
+                written = (
+                    await self._members.save_scan(member, identity, decision) if decision.added else member
+                )
             except Conflict:
                 if attempt == _ATTEMPTS - 1:
                     raise

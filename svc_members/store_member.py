@@ -75,46 +75,52 @@ class MemberStore:
     async def holder_of(
         self, brand_id: str, identity: StoredIdentity, new_id: Callable[[], str], now: datetime
     ) -> Member:
-        """The member who holds the identity; a new one, not written yet, where nobody did.
+        """The member who holds the identity; a new one, nowhere written yet, where nobody does.
 
-        A member whose enrolment was cut off between its two writes is found here and completed by the
-        next write to him.
+        A member whose enrolment was cut off between its two writes is found here under the id that the
+        first of them gave him, and completed by the next write to him.
         """
-        link = _link_document(brand_id, identity, new_id(), now)
-        held = await self._identities.find_one({"_id": link["_id"]}, {"member_id": 1})
+        held = await self._identities.find_one({"_id": f"{brand_id}|{identity.index}"}, {"member_id": 1})
         if held is None:
-            try:
-                await self._identities.insert_one(link)
-            except DuplicateKeyError:
-                # Somebody else's scan was first. A majority read may not see it yet; a write, even one
-                # that changes nothing, does.
-                held = await self._identities.find_one_and_update(
-                    {"_id": link["_id"]}, {"$set": {"brand_id": brand_id}}
-                )
-        member_id = held["member_id"] if held else link["member_id"]
-        found = None
-        if held:
-            found = await self._members.find_one({"_id": f"{brand_id}|{member_id}"})
-        return _member(found) if found else Member(brand_id, member_id, 0, (), now)
+            return Member(brand_id, new_id(), 0, (), now)
+        found = await self._members.find_one({"_id": f"{brand_id}|{held['member_id']}"})
+        return _member(found) if found else Member(brand_id, held["member_id"], 0, (), now)
 
-    async def save_scan(self, member: Member, decision: Decision) -> Member:
+    async def save_scan(self, member: Member, identity: StoredIdentity, decision: Decision) -> Member:
         """Supersedes and adds the decided rows in one write, and returns the member as written.
+
+        A new member's identity is linked first: it is what two scans of one customer meet at.
 
         Raises: Conflict MEMBER_CHANGED when someone wrote the member since he was read.
         """
-        update = self._rows_update(member, decision)
+        if member.rev == 0:
+            await self._link_first(member, identity)
         try:
             written = await self._members.find_one_and_update(
                 {"_id": f"{member.brand_id}|{member.member_id}", "rev": member.rev},
-                update,
+                self._rows_update(member, decision),
                 upsert=member.rev == 0,
                 return_document=ReturnDocument.AFTER,
             )
         except DuplicateKeyError:
             written = None
         if written is None:
-            raise Conflict("MEMBER_CHANGED", "the member was written meanwhile", retry_after_s=0.05)
+            raise _changed()
         return _member(written)
+
+    async def _link_first(self, member: Member, identity: StoredIdentity) -> None:
+        """Links a new member's identity. Raises: Conflict MEMBER_CHANGED when it is another's by now."""
+        link = _link_document(member.brand_id, identity, member.member_id, member.create_time)
+        try:
+            await self._identities.insert_one(link)
+        except DuplicateKeyError:
+            # A majority read may not see the other's link yet; a write, even one that changes nothing,
+            # waits until every later read does.
+            held = await self._identities.find_one_and_update(
+                {"_id": link["_id"]}, {"$set": {"brand_id": member.brand_id}}
+            )
+            if held is None or held["member_id"] != member.member_id:
+                raise _changed() from None
 
     def _rows_update(self, member: Member, decision: Decision) -> list[Document]:
         now: Any = self._clock.database_now()
@@ -229,6 +235,10 @@ class MemberStore:
 
 def _unknown() -> NotFound:
     return NotFound("MEMBER_UNKNOWN", "the brand knows no such member")
+
+
+def _changed() -> Conflict:
+    return Conflict("MEMBER_CHANGED", "the member was written meanwhile", retry_after_s=0.05)
 
 
 def _different() -> Refused:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import jwt
 
+from chassis import logs
 from chassis.errors import Unauthenticated
 from chassis.rpc.call import Claims
 from daogou.common.v1.access_pb2 import Role
@@ -25,21 +26,28 @@ class KeySet:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._looked_time_s = 0.0
-        self._modified_ns = 0
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self.key("")
+        self._looked_time_s = time.monotonic()
+        self._modified_ns = path.stat().st_mtime_ns
+        self._keys = _read(path)
 
     def key(self, kid: str) -> jwt.PyJWK | None:
         """The key, or None. Looks at the file at most every few seconds."""
         if time.monotonic() - self._looked_time_s > _LOOK_AT_FILE_EVERY_S:
             self._looked_time_s = time.monotonic()
-            modified_ns = self._path.stat().st_mtime_ns
-            if modified_ns != self._modified_ns:
-                found = jwt.PyJWKSet.from_json(self._path.read_text(encoding="utf-8"))
-                self._keys = {key.key_id: key for key in found.keys if key.key_id is not None}
-                self._modified_ns = modified_ns
+            try:
+                modified_ns = self._path.stat().st_mtime_ns
+                if modified_ns != self._modified_ns:
+                    self._keys = _read(self._path)
+                    self._modified_ns = modified_ns
+            except (OSError, ValueError, jwt.PyJWTError) as error:
+                # A file that is missing or half-written for a moment locks nobody out.
+                logs.logger("identity").warning("jwks_unreadable", error=type(error).__name__)
         return self._keys.get(kid)
+
+
+def _read(path: Path) -> dict[str, jwt.PyJWK]:
+    found = jwt.PyJWKSet.from_json(path.read_text(encoding="utf-8"))
+    return {key.key_id: key for key in found.keys if key.key_id is not None}
 
 
 class TokenVerifier:

@@ -1,0 +1,61 @@
+"""What every benchmark needs: ratios of paired rounds, a gate that fails it, the machine in words, its last line.
+
+The machines this runs on are shared and noisy: whatever is compared is measured in short rounds, in turn, and
+only figures of one round are divided by each other.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Self
+
+
+class GateFailed(Exception):
+    """What was measured did not do its work, so that its speed means nothing."""
+
+
+def gate(passed: bool, what: str) -> None:
+    """Raises: GateFailed with what should have been, unless it passed."""
+    if not passed:
+        raise GateFailed(what)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of several rounds, and how far they lie apart."""
+
+    median: float
+    least: float
+    greatest: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """Of at least one round."""
+        ordered = sorted(values)
+        return cls(statistics.median(ordered), ordered[0], ordered[-1])
+
+
+def machine(*packages: str) -> str:
+    """The machine and what runs on it, in one line."""
+    versions = " ".join(f"{name} {metadata.version(name)}" for name in packages)
+    return (
+        f"{_cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}{' ' * bool(versions)}{versions}"
+    )
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+def print_result(values: Mapping[str, float]) -> None:
+    """The last line of a benchmark that passed its gates."""
+    print("BENCH", *(f"{key}={value:.2f}" for key, value in values.items()), flush=True)

@@ -1,0 +1,149 @@
+"""The servers of `bench.rpc`, a process each: the same method, around it our chain, nothing, or the peer's.
+
+`python -c 'from bench import rpc_servers; rpc_servers.main()' NAME PORT JWKS_FILE`; the access log goes to
+standard output as in production. `METER` tells what the process has used and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import orjson
+import prometheus_client
+import uvloop
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from bench import floors
+from chassis import logs
+from chassis.rpc.identity import KeySet, TokenVerifier
+from chassis.rpc.server import Wrapping
+from chassis.settings import ServiceSettings
+from daogou.members.v1 import (
+    binding_pb2_grpc,
+    directory_pb2_grpc,
+    guide_code_pb2_grpc,
+    member_pb2_grpc,
+)
+from daogou.members.v1.directory_pb2 import (
+    BindingPolicy,
+    Brand,
+    GetBrandRequest,
+    GetBrandResponse,
+    Snatch,
+)
+
+SERVICE: Final = "daogou.members.v1.DirectoryService"
+METHOD: Final = "GetBrand"
+HANGING_METHOD: Final = "GetStore"
+METER: Final = ("bench.Meter", "Read")
+UNARY_TIMEOUT_S: Final = 2.0
+
+_CREATED: Final = Timestamp(seconds=1_750_000_000, nanos=123_000_000)
+
+
+def brand_reply(brand_id: str) -> GetBrandResponse:
+    """The reply to a request for this brand, of the size that a real one has."""
+    return GetBrandResponse(
+        brand=Brand(
+            brand_id=brand_id,
+            display_name="晨光女装",
+            business_time_zone="Asia/Shanghai",
+            currency_code="CNY",
+            binding_policy=BindingPolicy(snatch=Snatch.SNATCH_AFTER_PROTECTION, protection_days=90),
+            create_time=_CREATED,
+            update_time=_CREATED,
+        )
+    )
+
+
+async def _get_brand(request: GetBrandRequest, context: Any) -> GetBrandResponse:
+    return brand_reply(request.brand_id)
+
+
+class _Directory(directory_pb2_grpc.DirectoryServiceServicer):
+    """A directory that answers from nowhere. Its `GetStore` does not answer at all."""
+
+    async def GetBrand(self, request: GetBrandRequest, context: Any) -> GetBrandResponse:  # type: ignore[override] # noqa: N802
+        return brand_reply(request.brand_id)
+
+    async def GetStore(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await asyncio.Event().wait()
+
+
+def _ours(jwks_file: Path) -> grpc.aio.Server:
+    """Everything the members service registers, as `chassis.rpc.server` registers it."""
+    config = ServiceSettings(
+        listen="127.0.0.1:0",
+        health_listen="127.0.0.1:0",
+        metrics_listen="127.0.0.1:0",
+        mongodb_uri="mongodb://127.0.0.1:0",
+        jwks_file=jwks_file,
+        service_key_file=jwks_file,
+        unary_timeout_s=UNARY_TIMEOUT_S,
+    )
+    logs.configure("members", "auto", "info")
+    server = grpc.aio.server(options=floors.OPTIONS)
+    Wrapping(config, TokenVerifier(KeySet(jwks_file), "daogou")).add(
+        server,
+        [
+            (directory_pb2_grpc.add_DirectoryServiceServicer_to_server, _Directory()),
+            (member_pb2_grpc.add_MemberServiceServicer_to_server, member_pb2_grpc.MemberServiceServicer()),
+            (binding_pb2_grpc.add_BindingServiceServicer_to_server, binding_pb2_grpc.BindingServiceServicer()),
+            (
+                guide_code_pb2_grpc.add_GuideCodeServiceServicer_to_server,
+                guide_code_pb2_grpc.GuideCodeServiceServicer(),
+            ),
+        ],
+    )
+    return server
+
+
+def _server(name: str, jwks_file: Path) -> tuple[grpc.aio.Server, prometheus_client.CollectorRegistry]:
+    if name == "ours":
+        return _ours(jwks_file), prometheus_client.REGISTRY
+    handler = grpc.unary_unary_rpc_method_handler(
+        _get_brand,  # type: ignore[arg-type] # the stubs know synchronous behaviours alone
+        request_deserializer=GetBrandRequest.FromString,
+        response_serializer=GetBrandResponse.SerializeToString,
+    )
+    if name == "echo":
+        return floors.bare_server(SERVICE, METHOD, handler), floors.REGISTRY
+    peer = floors.intercepted_server(SERVICE, METHOD, handler, jwks_file=jwks_file, audience="daogou")
+    return peer, floors.REGISTRY
+
+
+def _handled(registry: prometheus_client.CollectorRegistry) -> dict[str, int]:
+    """How often each method ended with each status code, as `METHOD CODE`."""
+    return {
+        f"{sample.labels['grpc_method']} {sample.labels['grpc_code']}": int(sample.value)
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == "grpc_server_handled_total" and sample.value
+    }
+
+
+async def _serve(name: str, port: str, jwks_file: Path) -> None:
+    server, registry = _server(name, jwks_file)
+
+    async def read_meter(_request: bytes, _context: Any) -> bytes:
+        # The clock first: counting is not what is measured.
+        return orjson.dumps({"cpu_ns": time.process_time_ns(), "handled": _handled(registry)})
+
+    service, method = METER
+    meter = grpc.unary_unary_rpc_method_handler(read_meter)  # type: ignore[arg-type] # the same
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: meter}),))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+def main() -> None:
+    """Serves until the process is ended."""
+    name, port, jwks_file = sys.argv[1:]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(name, port, Path(jwks_file)))
