@@ -56,9 +56,17 @@ class _Incoming:
     """One acceptable event of the call, and its place in it."""
 
     index: int
+    key: str
     message: OrderEvent
-    event: order.Event
-    body_hash: bytes
+    document: Document
+
+    @property
+    def event_id(self) -> str:
+        return self.message.event_id
+
+    @property
+    def body_hash(self) -> bytes:
+        return bytes(self.document["body_hash"])
 
 
 @dataclass(slots=True)
@@ -99,12 +107,11 @@ class Ingest:
         incoming: dict[str, list[_Incoming]] = defaultdict(list)
         for index, message in enumerate(messages):
             try:
-                one = self._accepted(index, message, facts, now)
+                one = self._accepted(brand_id, index, message, facts, now)
             except DaogouError as error:
                 verdicts[index] = Verdict(EventOutcome.EVENT_OUTCOME_REJECTED, error)
             else:
-                key = order_key(brand_id, documents.channel_name(message.channel), message.order_id)
-                incoming[key].append(one)
+                incoming[one.key].append(one)
         if incoming:
             await self._take_in(
                 brand_id, incoming, facts if isinstance(facts, BrandFacts) else None, now, verdicts
@@ -131,7 +138,12 @@ class Ingest:
             return None
 
     def _accepted(
-        self, index: int, message: OrderEvent, facts: BrandFacts | NotFound | None, now: datetime
+        self,
+        brand_id: str,
+        index: int,
+        message: OrderEvent,
+        facts: BrandFacts | NotFound | None,
+        now: datetime,
     ) -> _Incoming:
         """The event, if nothing is wrong with it whatever its order. Raises: DaogouError."""
         if index >= EVENTS_MAX:
@@ -142,16 +154,18 @@ class Ingest:
             raise facts
         if found := limits.violations(message):
             raise invalid_fields(found)
-        body_hash = self._sealer.digest(message.SerializeToString(deterministic=True))
-        event = documents.event_of(documents.event_document(message, "", body_hash, now, self._sealer))
         channel = documents.channel_name(message.channel)
+        key = order_key(brand_id, channel, message.order_id)
+        body_hash = self._sealer.digest(message.SerializeToString(deterministic=True))
+        document = documents.event_document(message, key, body_hash, now, self._sealer)
+        event = documents.event_of(document)
         if found := admission.problems(event, channel, message.shop_id, message.selling_store_id):
             raise invalid_fields(found)
         admission.check_event_id(event)
         admission.check_time(event, from_timestamp(message.order_placed_time), now)
         if facts is not None and message.currency_code != facts.currency_code:
             raise Invalid("CURRENCY_NOT_OF_BRAND", f"the brand's amounts are in {facts.currency_code}")
-        return _Incoming(index, message, event, body_hash)
+        return _Incoming(index, key, message, document)
 
     async def _take_in(
         self,
@@ -205,7 +219,7 @@ class Ingest:
                     raise error
                 if document["currency_code"] != one.message.currency_code:
                     raise Invalid("CURRENCY_NOT_OF_BRAND", f"the order is in {document['currency_code']}")
-                admitted = admission.admit(hashes, one.event.event_id, one.body_hash)
+                admitted = admission.admit(hashes, one.event_id, one.body_hash)
             except DaogouError as error:
                 verdicts[one.index] = Verdict(EventOutcome.EVENT_OUTCOME_REJECTED, error)
                 continue
@@ -214,21 +228,19 @@ class Ingest:
             elif admitted is Admission.CHANGED:
                 draft.quarantined.append(one)
             else:
-                hashes[one.event.event_id] = one.body_hash
+                hashes[one.event_id] = one.body_hash
                 draft.added.append(one)
-                draft.document["events"].append(
-                    documents.event_document(one.message, key, one.body_hash, now, self._sealer)
-                )
+                draft.document["events"].append(one.document)
         return draft
 
     async def _quarantine(self, drafts: Sequence[_Draft], now: datetime) -> None:
         """Keeps what contradicts an earlier event, whole and sealed."""
         kept = [
             {
-                "_id": f"{draft.document['_id']}|{one.event.event_id}|{one.body_hash.hex()}",
+                "_id": f"{draft.document['_id']}|{one.event_id}|{one.body_hash.hex()}",
                 "brand_id": draft.document["brand_id"],
                 "order_key": draft.document["_id"],
-                "event_id": one.event.event_id,
+                "event_id": one.event_id,
                 "recorded_time": now,
                 "body": self._sealer.sealed(one.message.SerializeToString(), draft.document["_id"]),
             }
@@ -289,7 +301,7 @@ def _book(draft: _Draft, plans: Sequence[Plan], batch: str, now: datetime) -> No
     document["refund_excess_minor"] = books.refund_excess_minor
     posted = documents.targets_of(document["target"])
     if new := order.differences(books.targets, posted):
-        causes = [one.event.event_id for one in draft.added] or [event.event_id for event in events]
+        causes = [one.event_id for one in draft.added] or [event.event_id for event in events]
         document["target"] = documents.target_documents(books.targets)
         document["relay"] = {
             "batch": batch,
