@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from typing import Final
 
 ID_BYTES: Final = 10
+_FORM: Final = re.compile(r"[a-z2-7]{16}")
 
 
 def id_of_bytes(raw: bytes) -> str:
@@ -21,6 +23,11 @@ def bytes_of_id(identifier: str) -> bytes:
     if len(raw) != ID_BYTES:
         raise ValueError(f"not an identifier: {identifier!r}")
     return raw
+
+
+def is_id(text: str) -> bool:
+    """Whether a text has the form of an identifier."""
+    return _FORM.fullmatch(text) is not None
 
 
 def new_id() -> str:

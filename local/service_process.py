@@ -85,7 +85,7 @@ class ServiceProcess:
         """
         if self.pid is not None:
             return
-        await self._stop_watching()
+        await self.stop_watching()
         self._env = {**self._launch.env, **(env or {})}
         await self._spawn()
         try:
@@ -97,12 +97,12 @@ class ServiceProcess:
 
     async def terminate(self) -> None:
         """SIGTERM, and SIGKILL when it takes too long. It is not started again."""
-        await self._stop_watching()
+        await self.stop_watching()
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
         """SIGKILL, and wait for its end. It is not started again."""
-        await self._stop_watching()
+        await self.stop_watching()
         await self._end(signal.SIGKILL)
 
     def kill_now(self) -> None:
@@ -187,7 +187,8 @@ class ServiceProcess:
             except ServiceFailed:
                 await self._end(signal.SIGKILL)
 
-    async def _stop_watching(self) -> None:
+    async def stop_watching(self) -> None:
+        """From now on it is not started again when it ends."""
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)

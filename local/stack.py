@@ -75,7 +75,8 @@ class Stack:
         self._processes: dict[str, ServiceProcess] = {}
         self._lock: IO[bytes] | None = None
         self._mongo_watcher: asyncio.Task[None] | None = None
-        self.keys: LocalKeys
+        self.keys = LocalKeys(state / "keys")
+        """Made by the first start."""
         self.mongo: EmbeddedMongo | GivenMongo = mongo_for(
             state / "mongo", log=self.log_file("mongod"), testing=testing
         )
@@ -131,7 +132,7 @@ class Stack:
         """
         self._take_lock()
         try:
-            self.keys = LocalKeys.made(self._state / "keys")
+            LocalKeys.made(self.keys.folder)
             if self._testing:
                 self.shift_clock(0)
             await asyncio.to_thread(self.mongo.start)
@@ -149,9 +150,11 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop the services in reverse order, then MongoDB. Idempotent."""
+        await self._stop_watching_mongo()
+        for process in self._processes.values():
+            await process.stop_watching()
         for process in reversed(self._processes.values()):
             await process.terminate()
-        await self._stop_watching_mongo()
         if isinstance(self.mongo, GivenMongo) and self._own_databases and self._processes:
             await asyncio.to_thread(self.mongo.drop, [self._database(name) for name in self._specs])
         await asyncio.to_thread(self.mongo.stop)

@@ -132,4 +132,6 @@ async def run(state: Path) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        sys.exit("usage: ./daogou up   (what it reads from the environment: ./daogou help)")
     sys.exit(asyncio.run(run(_STATE)))

@@ -57,14 +57,24 @@ def shop_key(shop: ShopAccount) -> str:
 def policy_of(brand: Document) -> binding.Policy:
     """The binding policy of a brand's document."""
     stored = brand["binding_policy"]
-    return binding.Policy(binding.Snatch(stored["snatch"]), stored["protection_days"], stored["self_binding"])
+    return binding.Policy(
+        snatch=binding.Snatch(stored["snatch"]),
+        protection_days=stored["protection_days"],
+        self_binding=stored["self_binding"],
+        pool_claim=stored["pool_claim"],
+    )
 
 
 def _policy_document(message: BindingPolicy) -> Document:
     default = binding.Policy()
     snatch = Snatch.Name(message.snatch).removeprefix("SNATCH_") if message.snatch else default.snatch.value
     days = message.protection_days if message.HasField("protection_days") else default.protection_days
-    return {"snatch": snatch, "protection_days": days, "self_binding": message.self_binding}
+    return {
+        "snatch": snatch,
+        "protection_days": days,
+        "self_binding": message.self_binding,
+        "pool_claim": message.pool_claim,
+    }
 
 
 def _brand_document(_brand_id: str, brand: Brand) -> Document:
@@ -87,6 +97,7 @@ def _brand_message(document: Document) -> Brand:
             snatch=Snatch.Value(f"SNATCH_{policy.snatch}"),
             protection_days=policy.protection_days,
             self_binding=policy.self_binding,
+            pool_claim=policy.pool_claim,
         ),
         create_time=to_timestamp(document["create_time"]),
         update_time=to_timestamp(document["update_time"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -12,18 +13,24 @@ from chassis.rpc.items import to_item_error
 from chassis.times import from_timestamp
 from daogou.members.v1 import binding_pb2 as pb
 from svc_members import identities
+from svc_members.entities import BRAND, Kind, guide_kind, policy_of
 from svc_members.identities import IdentitySealer
 from svc_members.messages import binding_message
 from svc_members.rules import binding
 from svc_members.rules.binding import Row
-from svc_members.store_member import MemberStore
+from svc_members.store_directory import DirectoryStore
+from svc_members.store_member import Member, MemberStore, by_herself
 
 
 class BindingServicer:
     """Implements daogou.members.v1.BindingService."""
 
-    def __init__(self, members: MemberStore, sealer: IdentitySealer, now: Now) -> None:
+    def __init__(
+        self, directory: DirectoryStore, members: MemberStore, sealer: IdentitySealer, now: Now
+    ) -> None:
+        self._directory = directory
         self._members = members
+        self._guide: Kind[Any] = guide_kind(sealer)
         self._sealer = sealer
         self._now = now
 
@@ -53,6 +60,30 @@ class BindingServicer:
                 asked.append(query)
         resolved = iter(await self._resolved(request.brand_id, asked, now))
         return pb.BatchResolveBindingsResponse(resolved=[answer or next(resolved) for answer in answers])
+
+    async def ClaimMember(self, request: pb.ClaimMemberRequest, context: Any) -> pb.ClaimMemberResponse:
+        now = self._now()
+        brand, guide = await asyncio.gather(
+            self._directory.find(BRAND, request.brand_id, request.brand_id),
+            self._directory.find(self._guide, request.brand_id, request.guide_id),
+        )
+
+        async def read() -> Member:
+            return await self._members.find(request.brand_id, request.member_id)
+
+        async def claimed(member: Member, next_id: str) -> binding.Decision:
+            claim = binding.Scan(
+                guide_id=guide["guide_id"],
+                store_id=guide["store_id"],
+                campaign="",
+                scanned_time=now,
+                by_herself=await by_herself(self._members, member, guide),
+            )
+            return binding.claim(member.rows, claim, policy_of(brand), next_id)
+
+        member, decision = await self._members.decided(read, claimed)
+        standing = next(row for row in member.rows if row.binding_id == decision.standing.binding_id)
+        return pb.ClaimMemberResponse(binding=binding_message(member, standing))
 
     async def ListBindingRows(
         self, request: pb.ListBindingRowsRequest, context: Any

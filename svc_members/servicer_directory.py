@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ from google.protobuf.message import Message
 
 from chassis.clock import Now
 from chassis.errors import AlreadyExists, DaogouError, Invalid, NotFound, Refused, Violation, invalid_fields
-from chassis.ids import derived_id
+from chassis.ids import derived_id, is_id
 from chassis.mongo import idempotency
 from chassis.mongo.connection import Document
 from chassis.rpc import limits
@@ -25,7 +24,6 @@ from svc_members.store_directory import DirectoryStore, document_id
 M = TypeVar("M", bound=Message)
 
 PAGE_SIZE_DEFAULT = 100
-_ID = re.compile(r"[a-z2-7]{16}")
 
 
 class DirectoryServicer:
@@ -135,7 +133,7 @@ class DirectoryServicer:
     async def _hire(
         self, brand_id: str, request_id: str, guides: Sequence[pb.Guide], *, prefix: str = ""
     ) -> list[pb.Guide | DaogouError]:
-        named = [guide.store_id for guide in guides if _ID.fullmatch(guide.store_id)]
+        named = [guide.store_id for guide in guides if is_id(guide.store_id)]
         known = await self._store.find_many(STORE, brand_id, named)
         return await self._create(
             self._guide, brand_id, request_id, guides, prefix=prefix, known_stores=set(known)
@@ -196,7 +194,7 @@ class DirectoryServicer:
         found = [
             Violation("update_mask", f"{path} cannot be changed") for path in sorted(paths - kind.mutable)
         ]
-        brand_id, key = request.brand_id, f"update|{request.request_id}"
+        brand_id, key, now = request.brand_id, f"update|{request.request_id}", self._now()
         standing = await self._store.find(kind, brand_id, entry_id)
         masked = kind.message()
         masked.CopyFrom(kind.to_message(standing))
@@ -209,18 +207,14 @@ class DirectoryServicer:
         ]
         if found:
             raise invalid_fields(found)
+
+        def change(entry: Document) -> tuple[Document, M]:
+            wanted = kind.to_document(brand_id, masked)
+            changed = {**entry, **{path: wanted[path] for path in paths}, "update_time": now}
+            return changed, kind.to_message(changed)
+
         body = idempotency.body_hash(request, self._digest)
-        if (reply := idempotency.first_reply(standing["receipts"], key, body, kind.message)) is not None:
-            return reply
-        now = self._now()
-        wanted = kind.to_document(brand_id, masked)
-        changed = {**standing, **{path: wanted[path] for path in paths}, "update_time": now}
-        reply = kind.to_message(changed)
-        changed["receipts"] = idempotency.with_receipt(
-            standing["receipts"], idempotency.receipt(key, body, reply, now)
-        )
-        await self._store.replace(kind, changed)
-        return reply
+        return await self._store.change_once(kind, standing, (key, body, now), change, kind.message)
 
     async def _list(
         self, kind: Kind[M], brand_id: str, page_size: int, page_token: str, store_id: str = ""
@@ -277,6 +271,6 @@ def _opened_page_token(token: str) -> str:
         last_id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
     except (binascii.Error, ValueError):
         last_id = ""
-    if not _ID.fullmatch(last_id):
+    if not is_id(last_id):
         raise Invalid("PAGE_TOKEN_INVALID", "this page_token was not given by this method")
     return last_id

@@ -9,28 +9,31 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import segno
+from prometheus_client import Counter
 
-from chassis import backoff
 from chassis.clock import Now
-from chassis.errors import Conflict, Invalid, Refused, Violation, invalid_fields
-from chassis.ids import bytes_of_id, id_of_bytes, new_id
+from chassis.errors import Invalid, Refused, Violation, invalid_fields
+from chassis.ids import bytes_of_id, id_of_bytes, is_id, new_id
+from chassis.mongo import idempotency
 from chassis.mongo.connection import Document
 from chassis.sealing import KeyRing
 from chassis.times import from_timestamp, to_timestamp
 from daogou.members.v1 import guide_code_pb2 as pb
 from svc_members import identities
-from svc_members.entities import BRAND, Kind, guide_kind, policy_of
+from svc_members.entities import BRAND, STORE, Kind, guide_kind, policy_of
 from svc_members.identities import IdentitySealer
 from svc_members.messages import binding_message
 from svc_members.rules import binding, guide_code
 from svc_members.rules.guide_code import GuideCode
 from svc_members.store_directory import DirectoryStore
-from svc_members.store_member import Member, MemberStore
+from svc_members.store_guide_code import GuideCodeStore
+from svc_members.store_member import Member, MemberStore, by_herself
 
 TTL_DEFAULT: Final = timedelta(days=90)
 SCAN_AHEAD_MOST: Final = timedelta(seconds=5)
 SCAN_AGE_MOST: Final = timedelta(hours=24)
-_ATTEMPTS: Final = 20
+
+SCANS = Counter("daogou_members_scans_total", "Scans of guide codes, by what they did.", ["outcome"])
 
 
 class GuideCodeServicer:
@@ -40,6 +43,7 @@ class GuideCodeServicer:
         self,
         directory: DirectoryStore,
         members: MemberStore,
+        codes: GuideCodeStore,
         sealer: IdentitySealer,
         code_keys: KeyRing,
         link_base: str,
@@ -47,6 +51,7 @@ class GuideCodeServicer:
     ) -> None:
         self._directory = directory
         self._members = members
+        self._codes = codes
         self._sealer = sealer
         self._guide: Kind[Any] = guide_kind(sealer)
         self._keys = {int(kid): key for kid, key in code_keys.keys.items()}
@@ -60,14 +65,13 @@ class GuideCodeServicer:
         now = self._now()
         if not guide_code.CAMPAIGN.fullmatch(request.campaign):
             raise invalid_fields([Violation("campaign", "must be letters, digits, '-', '_' and '.'")])
-        guide = await self._directory.find(self._guide, request.brand_id, request.guide_id)
-        if guide["store_id"] != request.store_id:
-            raise Refused("GUIDE_NOT_OF_STORE", "the guide belongs to another store")
+        _, holder = await self._holder(request.brand_id, request.store_id, request.guide_id)
         ttl = timedelta(seconds=request.ttl_seconds) if request.ttl_seconds else TTL_DEFAULT
         code = GuideCode(
+            epoch=holder.get("code_epoch", 0),
             brand=bytes_of_id(request.brand_id),
             store=bytes_of_id(request.store_id),
-            guide=bytes_of_id(request.guide_id),
+            guide=bytes_of_id(request.guide_id) if request.guide_id else guide_code.NO_GUIDE,
             campaign=request.campaign,
             issue_time=now,
             expire_time=(now + ttl).replace(microsecond=0),
@@ -80,53 +84,92 @@ class GuideCodeServicer:
             code=text, link=link, qr_svg=svg, qr_png=png, expire_time=to_timestamp(code.expire_time)
         )
 
+    async def CreateCodeAlias(
+        self, request: pb.CreateCodeAliasRequest, context: Any
+    ) -> pb.CreateCodeAliasResponse:
+        code = self._opened(request.brand_id, request.code)
+        guide_code.check_valid(code, self._now(), code.epoch)
+        alias = await self._codes.give_alias(request.brand_id, request.code, code.expire_time)
+        return pb.CreateCodeAliasResponse(alias=alias, expire_time=to_timestamp(code.expire_time))
+
+    async def RevokeGuideCodes(
+        self, request: pb.RevokeGuideCodesRequest, context: Any
+    ) -> pb.RevokeGuideCodesResponse:
+        now = self._now()
+        kind, holder = await self._holder(request.brand_id, request.store_id, request.guide_id)
+
+        def raised(entry: Document) -> tuple[Document, pb.RevokeGuideCodesResponse]:
+            changed = {**entry, "code_epoch": entry.get("code_epoch", 0) + 1, "update_time": now}
+            return changed, pb.RevokeGuideCodesResponse(revoke_time=to_timestamp(now))
+
+        body = idempotency.body_hash(request, self._sealer.digest)
+        key = f"revoke|{request.request_id}"
+        return await self._directory.change_once(
+            kind, holder, (key, body, now), raised, pb.RevokeGuideCodesResponse
+        )
+
     async def ScanGuideCode(self, request: pb.ScanGuideCodeRequest, context: Any) -> pb.ScanGuideCodeResponse:
         now = self._now()
         if found := identities.problems(request.identity, "identity"):
             raise invalid_fields(found)
-        code = guide_code.opened(request.code, self._keys)
         scanned_time = _scanned_time(request, now)
-        if id_of_bytes(code.brand) != request.brand_id:
-            raise Invalid("GUIDE_CODE_OF_ANOTHER_BRAND", "the code is of another brand")
-        guide_code.check_time(code, scanned_time)
-        brand, guide = await asyncio.gather(
-            self._directory.find(BRAND, request.brand_id, request.brand_id),
-            self._directory.find(self._guide, request.brand_id, id_of_bytes(code.guide)),
+        text = request.code
+        if is_id(text):
+            text = await self._codes.code_of(request.brand_id, text)
+        code = self._opened(request.brand_id, text)
+        brand, holder = await asyncio.gather(
+            self._directory.find(BRAND, request.brand_id, request.brand_id), self._holder_of(code)
         )
+        guide_code.check_valid(code, scanned_time, holder.get("code_epoch", 0))
         identity = self._sealer.stored(request.brand_id, request.identity)
-        for attempt in range(_ATTEMPTS):
-            member = await self._members.holder_of(request.brand_id, identity, new_id, now)
+
+        async def scanned(member: Member, next_id: str) -> binding.Decision:
             scan = binding.Scan(
-                guide_id=guide["guide_id"],
-                store_id=guide["store_id"],
+                guide_id=holder.get("guide_id", ""),
+                store_id=holder["store_id"],
                 campaign=code.campaign,
                 scanned_time=scanned_time,
-                by_herself=await self._by_herself(member, identity.index, guide),
+                by_herself=await by_herself(self._members, member, holder, identity.index),
             )
-            next_id = f"{member.member_id}.{member.rev + 1}"
-            decision = binding.scan(member.rows, scan, policy_of(brand), next_id)
-            try:
-                written = (
-                    await self._members.save_scan(member, identity, decision) if decision.added else member
-                )
-            except Conflict:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                # Many scans of one customer at once: whoever lost reads what the winner wrote.
-                await backoff.pause(attempt)
-            else:
-                return _scan_response(written, decision)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            return binding.scan(member.rows, scan, policy_of(brand), next_id)
 
-    async def _by_herself(self, member: Member, index: str, guide: Document) -> bool:
-        """Whether the customer is the guide: one of his identities is one of her accounts."""
-        accounts = {account["index"] for account in guide["accounts"]}
-        if not accounts:
-            return False
-        if index in accounts:
-            return True
-        links = await self._members.links(member.brand_id, member.member_id) if member.rev else []
-        return any(link.identity.index in accounts for link in links)
+        async def read() -> Member:
+            return await self._members.holder_of(request.brand_id, identity, new_id, now)
+
+        member, decision = await self._members.decided(read, scanned, identity)
+        SCANS.labels(decision.outcome).inc()
+        standing = next(row for row in member.rows if row.binding_id == decision.standing.binding_id)
+        return pb.ScanGuideCodeResponse(
+            member_id=member.member_id,
+            outcome=pb.ScanOutcome.Value(f"SCAN_OUTCOME_{decision.outcome}"),
+            binding=binding_message(member, standing),
+        )
+
+    def _opened(self, brand_id: str, text: str) -> GuideCode:
+        """Raises: Invalid GUIDE_CODE_MALFORMED, GUIDE_CODE_FORGED, GUIDE_CODE_OF_ANOTHER_BRAND."""
+        code = guide_code.opened(text, self._keys)
+        if id_of_bytes(code.brand) != brand_id:
+            raise Invalid("GUIDE_CODE_OF_ANOTHER_BRAND", "the code is of another brand")
+        return code
+
+    async def _holder(self, brand_id: str, store_id: str, guide_id: str) -> tuple[Kind[Any], Document]:
+        """Whose codes they are: the guide, who must be of the store, or the store itself.
+
+        Raises: NotFound STORE_UNKNOWN, GUIDE_UNKNOWN; Refused GUIDE_NOT_OF_STORE.
+        """
+        if not guide_id:
+            return STORE, await self._directory.find(STORE, brand_id, store_id)
+        guide = await self._directory.find(self._guide, brand_id, guide_id)
+        if guide["store_id"] != store_id:
+            raise Refused("GUIDE_NOT_OF_STORE", "the guide belongs to another store")
+        return self._guide, guide
+
+    async def _holder_of(self, code: GuideCode) -> Document:
+        """The guide or the store that a code binds to. Raises: NotFound STORE_UNKNOWN, GUIDE_UNKNOWN."""
+        brand_id = id_of_bytes(code.brand)
+        if code.guide == guide_code.NO_GUIDE:
+            return await self._directory.find(STORE, brand_id, id_of_bytes(code.store))
+        return await self._directory.find(self._guide, brand_id, id_of_bytes(code.guide))
 
 
 def _scanned_time(request: pb.ScanGuideCodeRequest, now: datetime) -> datetime:
@@ -139,15 +182,6 @@ def _scanned_time(request: pb.ScanGuideCodeRequest, now: datetime) -> datetime:
     if scanned_time < now - SCAN_AGE_MOST:
         raise Invalid("SCAN_TOO_OLD", "scanned_time is more than 24 hours ago")
     return scanned_time
-
-
-def _scan_response(member: Member, decision: binding.Decision) -> pb.ScanGuideCodeResponse:
-    standing = next(row for row in member.rows if row.binding_id == decision.standing.binding_id)
-    return pb.ScanGuideCodeResponse(
-        member_id=member.member_id,
-        outcome=pb.ScanOutcome.Value(f"SCAN_OUTCOME_{decision.outcome}"),
-        binding=binding_message(member, standing),
-    )
 
 
 def _drawn(link: str) -> tuple[str, bytes]:

@@ -6,13 +6,15 @@ Documents: brands `{_id: brand}`, stores `{_id: brand|store}`, guides `{_id: bra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from chassis.errors import Conflict, NotFound, Refused
-from chassis.mongo import failures
+from chassis.mongo import failures, idempotency
 from chassis.mongo.connection import Collection, Database, Document
 from chassis.mongo.schema import Index
 from svc_members.entities import Kind
@@ -31,6 +33,9 @@ INDEXES = (
 def document_id(kind: Kind[Any], brand_id: str, entry_id: str) -> str:
     """The primary key: it begins with the brand, by which the collections are sharded."""
     return brand_id if kind.name == "brand" else f"{brand_id}|{entry_id}"
+
+
+M = TypeVar("M", bound=Message)
 
 
 class DirectoryStore:
@@ -99,6 +104,31 @@ class DirectoryStore:
             raise Refused("SHOP_TAKEN", "another store holds one of the shops") from None
         if not result.matched_count:
             raise Conflict("DIRECTORY_CHANGED", "the entry was changed meanwhile", retry_after_s=0.05)
+
+    async def change_once(
+        self,
+        kind: Kind[Any],
+        standing: Document,
+        request: tuple[str, bytes, datetime],
+        change: Callable[[Document], tuple[Document, M]],
+        reply_type: type[M],
+    ) -> M:
+        """Changes an entry as `change` says, once for one request, and returns its reply.
+
+        `request`: its key among those that write the entry, its body's hash, and the time.
+
+        Raises: AlreadyExists REQUEST_ID_REUSED; Conflict DIRECTORY_CHANGED; Refused SHOP_TAKEN.
+        """
+        key, body, now = request
+        first = idempotency.first_reply(standing["receipts"], key, body, reply_type)
+        if first is not None:
+            return first
+        changed, reply = change(standing)
+        receipt = idempotency.receipt(key, body, reply, now)
+        await self.replace(
+            kind, {**changed, "receipts": idempotency.with_receipt(standing["receipts"], receipt)}
+        )
+        return reply
 
     async def page(
         self, kind: Kind[Any], brand_id: str, after_id: str, size: int, store_id: str = ""

@@ -7,7 +7,8 @@ time of recording from the primary's clock and keeps it rising.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from chassis import backoff
 from chassis.clock import Clock
 from chassis.errors import Conflict, NotFound, Refused
 from chassis.mongo import failures, transaction
@@ -24,6 +26,7 @@ from svc_members.identities import Link, StoredIdentity
 from svc_members.rules.binding import Cause, Decision, Row
 
 IDENTITIES_MAX = 50
+_ATTEMPTS = 20
 INDEXES = (Index("identities", "by_member", [("brand_id", 1), ("member_id", 1)]),)
 
 
@@ -86,7 +89,9 @@ class MemberStore:
         found = await self._members.find_one({"_id": f"{brand_id}|{held['member_id']}"})
         return _member(found) if found else Member(brand_id, held["member_id"], 0, (), now)
 
-    async def save_scan(self, member: Member, identity: StoredIdentity, decision: Decision) -> Member:
+    async def save_rows(
+        self, member: Member, decision: Decision, identity: StoredIdentity | None = None
+    ) -> Member:
         """Supersedes and adds the decided rows in one write, and returns the member as written.
 
         A new member's identity is linked first: it is what two scans of one customer meet at.
@@ -94,6 +99,7 @@ class MemberStore:
         Raises: Conflict MEMBER_CHANGED when someone wrote the member since he was read.
         """
         if member.rev == 0:
+            assert identity is not None, "a member who is not written yet is known by an identity alone"
             await self._link_first(member, identity)
         try:
             written = await self._members.find_one_and_update(
@@ -121,6 +127,31 @@ class MemberStore:
             )
             if held is None or held["member_id"] != member.member_id:
                 raise _changed() from None
+
+    async def decided(
+        self,
+        read: Callable[[], Awaitable[Member]],
+        decide: Callable[[Member, str], Awaitable[Decision]],
+        identity: StoredIdentity | None = None,
+    ) -> tuple[Member, Decision]:
+        """Reads a member, decides, writes; again when somebody else wrote in between.
+
+        `decide` gets the id with which those of new rows begin. `identity` is needed where `read` may give
+        a member who is not written yet. Raises: Conflict MEMBER_CHANGED when that goes on and on.
+        """
+        for attempt in itertools.count():
+            member = await read()
+            decision = await decide(member, f"{member.member_id}.{member.rev + 1}")
+            if not decision.added:
+                return member, decision
+            try:
+                return await self.save_rows(member, decision, identity), decision
+            except Conflict:
+                if attempt == _ATTEMPTS:
+                    raise
+            # Many scans of one customer at once: whoever lost reads what the winner wrote.
+            await backoff.pause(attempt)
+        raise AssertionError("unreachable: the loop returns or raises")
 
     def _rows_update(self, member: Member, decision: Decision) -> list[Document]:
         now: Any = self._clock.database_now()
@@ -231,6 +262,17 @@ class MemberStore:
         except BulkWriteError as error:
             failures.duplicates(error)
             raise DuplicateKeyError("an identity was linked meanwhile", failures.DUPLICATE_KEY) from error
+
+
+async def by_herself(members: MemberStore, member: Member, guide: Document, index: str = "") -> bool:
+    """Whether the member is the guide: one of his identities, or the one at `index`, is her account."""
+    accounts = {account["index"] for account in guide.get("accounts", ())}
+    if not accounts:
+        return False
+    if index in accounts:
+        return True
+    links = await members.links(member.brand_id, member.member_id) if member.rev else []
+    return any(link.identity.index in accounts for link in links)
 
 
 def _unknown() -> NotFound:

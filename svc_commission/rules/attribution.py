@@ -71,14 +71,16 @@ def attributed(
 ) -> Attribution:
     """The frozen attribution. `selling_store_id` empty: the flagship sold.
 
-    The owner is the guide of the standing binding, else the pool of the store that sold.
+    The owner is whom the standing binding names, a guide or a store's pool; else the pool of the store
+    that sold.
     """
     seller = selling_store_id or flagship_store_id
-    by_binding = bool(bound.guide_id)
+    by_binding = bool(bound.binding_id)
+    bound_to = guide_payee(bound.guide_id) if bound.guide_id else pool_payee(bound.store_id)
     return Attribution(
         member_id=bound.member_id,
         binding_id=bound.binding_id,
-        owner=guide_payee(bound.guide_id) if by_binding else pool_payee(seller),
+        owner=bound_to if by_binding else pool_payee(seller),
         owner_basis=OwnerBasis.BINDING if by_binding else OwnerBasis.STORE_POOL,
         selling_store_id=seller,
         owner_store_id=bound.store_id,

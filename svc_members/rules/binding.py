@@ -33,6 +33,7 @@ class Cause(enum.StrEnum):
 
     SCAN = "SCAN"
     SNATCHED = "SNATCHED"
+    CLAIM = "CLAIM"
 
 
 class Outcome(enum.StrEnum):
@@ -51,6 +52,7 @@ class Policy:
     snatch: Snatch = Snatch.AFTER_PROTECTION
     protection_days: int = PROTECTION_DAYS_DEFAULT
     self_binding: bool = False
+    pool_claim: bool = False
 
     def protected_until(self, scanned_time: datetime) -> datetime | None:
         """When the protection of a binding made at the scan ends. None: never."""
@@ -63,7 +65,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One bitemporal row. `recorded_time` None: not written yet. `protected_until_time` None: for ever."""
+    """One bitemporal row. `guide_id` empty: the pool of the store, which nobody need be protected from.
+
+    `recorded_time` None: not written yet. `protected_until_time` None: for ever.
+    """
 
     binding_id: str
     guide_id: str
@@ -79,7 +84,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A guide's code, scanned. The guide may be the customer himself: `by_herself`."""
+    """A code, scanned. `guide_id` empty: a store's. The guide may be the customer herself: `by_herself`."""
 
     guide_id: str
     store_id: str
@@ -129,12 +134,14 @@ def resolve(rows: Sequence[Row], as_of: datetime, known_at: datetime | None) -> 
 def scan(rows: Sequence[Row], scanned: Scan, policy: Policy, next_id: str) -> Decision:
     """What a scan does to a member's rows.
 
-    `next_id` begins the ids of added rows: the caller makes it unique within the brand.
+    A store's code binds whoever is nobody's to the store's pool, and moves nobody else; from a pool any
+    guide's scan takes him. `next_id` begins the ids of added rows: the caller makes it unique within the
+    brand.
 
     Raises: Refused SELF_BINDING.
     """
     current = standing(rows)
-    if current is not None and current.guide_id == scanned.guide_id:
+    if current is not None and current.guide_id == scanned.guide_id and _same_pool(current, scanned):
         return Decision(Outcome.ALREADY_BOUND, current)
     if scanned.by_herself and not policy.self_binding:
         raise Refused("SELF_BINDING", "a guide cannot become her own member in this brand")
@@ -143,22 +150,53 @@ def scan(rows: Sequence[Row], scanned: Scan, policy: Policy, next_id: str) -> De
         return Decision(Outcome.BOUND, first, (), (first,))
     # A scan delivered late does not reach back behind the standing row.
     time = max(scanned.scanned_time, current.valid_from_time)
-    if not _may_snatch(current, policy, time):
+    if not scanned.guide_id or not _may_snatch(current, policy, time):
         return Decision(Outcome.KEPT, current)
+    taken = _bound(rows, scanned, policy, time, f"{next_id}b")
+    outcome = Outcome.SNATCHED if current.guide_id else Outcome.BOUND
+    return _taken_over(current, taken, outcome, Cause.SNATCHED if current.guide_id else Cause.SCAN, next_id)
+
+
+def claim(rows: Sequence[Row], claimed: Scan, policy: Policy, next_id: str) -> Decision:
+    """What a guide's claim of a member of her store's pool does. `scanned_time` is when she claims.
+
+    Raises: Refused POOL_CLAIM_OFF, MEMBER_NOT_IN_POOL, SELF_BINDING.
+    """
+    if not policy.pool_claim:
+        raise Refused("POOL_CLAIM_OFF", "guides of this brand do not claim members of the pool")
+    current = standing(rows)
+    if current is not None and current.guide_id == claimed.guide_id:
+        return Decision(Outcome.ALREADY_BOUND, current)
+    if current is None or current.guide_id or current.store_id != claimed.store_id:
+        raise Refused("MEMBER_NOT_IN_POOL", "the member is not in the pool of the guide's store")
+    if claimed.by_herself and not policy.self_binding:
+        raise Refused("SELF_BINDING", "a guide cannot become her own member in this brand")
+    time = max(claimed.scanned_time, current.valid_from_time)
+    taken = replace(_bound(rows, claimed, policy, time, f"{next_id}b"), cause=Cause.CLAIM)
+    return _taken_over(current, taken, Outcome.BOUND, Cause.CLAIM, next_id)
+
+
+def _same_pool(current: Row, scanned: Scan) -> bool:
+    return bool(scanned.guide_id) or current.store_id == scanned.store_id
+
+
+def _taken_over(current: Row, taken: Row, outcome: Outcome, cause: Cause, next_id: str) -> Decision:
+    """Ends the standing row where the next begins. `cause` says of the ended row why it ended."""
     ended = replace(
         current,
         binding_id=f"{next_id}a",
-        valid_to_time=time,
+        valid_to_time=taken.valid_from_time,
         recorded_time=None,
-        cause=Cause.SNATCHED,
+        cause=cause,
     )
-    taken = _bound(rows, scanned, policy, time, f"{next_id}b")
     # A row that would begin and end at one moment never held.
-    kept = (ended, taken) if ended.valid_from_time < time else (taken,)
-    return Decision(Outcome.SNATCHED, taken, (current.binding_id,), kept)
+    kept = (ended, taken) if ended.valid_from_time < taken.valid_from_time else (taken,)
+    return Decision(outcome, taken, (current.binding_id,), kept)
 
 
 def _may_snatch(current: Row, policy: Policy, time: datetime) -> bool:
+    if not current.guide_id:
+        return True
     if policy.snatch is Snatch.NEVER:
         return False
     if policy.snatch is Snatch.ALWAYS:
@@ -180,7 +218,7 @@ def _bound(rows: Sequence[Row], scanned: Scan, policy: Policy, begin: datetime, 
         valid_to_time=None,
         recorded_time=None,
         superseded_time=None,
-        protected_until_time=policy.protected_until(begin),
+        protected_until_time=policy.protected_until(begin) if scanned.guide_id else begin,
         cause=Cause.SCAN,
         campaign=scanned.campaign,
     )

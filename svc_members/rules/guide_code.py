@@ -1,8 +1,8 @@
 """The signed token in a guide's QR code: made and opened without reading anything.
 
-Layout, big-endian: version 1, key number 1, length of campaign 1, brand 10, store 10, guide 10, issued 4 and
-expires 4 (Unix seconds), nonce 6, campaign 0-16, then 16 bytes of HMAC-SHA256 over all before it; base64url
-without padding. At most 106 characters.
+Layout, big-endian: version 1, key number 1, length of campaign 1, epoch 4, brand 10, store 10, guide 10,
+issued 4 and expires 4 (Unix seconds), nonce 6, campaign 0-16, then 16 bytes of HMAC-SHA256 over all before
+it; base64url without padding. At most 111 characters.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ from chassis.errors import Invalid, Refused
 VERSION: Final = 1
 CAMPAIGN: Final = re.compile(r"[A-Za-z0-9._-]{0,16}")
 NONCE_BYTES: Final = 6
+NO_GUIDE: Final = bytes(10)
+"""In the place of the guide: the code is the store's."""
 
-_HEAD: Final = struct.Struct(">BBB10s10s10sII6s")
+_HEAD: Final = struct.Struct(">BBBI10s10s10sII6s")
 _MAC_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class GuideCode:
-    """What a code says. Ids are the 10 bytes of the directory's identifiers; times are whole seconds, UTC."""
+    """What a code says. Ids are the 10 bytes of the directory's identifiers; times are whole seconds, UTC.
 
+    `epoch` is the guide's or the store's when the code was made: raising it there revokes the code.
+    """
+
+    epoch: int
     brand: bytes
     store: bytes
     guide: bytes
@@ -53,6 +59,7 @@ def signed(code: GuideCode, key_number: int, key: bytes) -> str:
             VERSION,
             key_number,
             len(campaign),
+            code.epoch,
             code.brand,
             code.store,
             code.guide,
@@ -75,7 +82,7 @@ def opened(text: str, keys: Mapping[int, bytes]) -> GuideCode:
         fields = _HEAD.unpack_from(raw)
     except (UnicodeEncodeError, binascii.Error, struct.error):
         raise _malformed() from None
-    version, key_number, campaign_length, brand, store, guide, issued, expires, nonce = fields
+    version, key_number, campaign_length, epoch, brand, store, guide, issued, expires, nonce = fields
     whole = _HEAD.size + campaign_length + _MAC_BYTES
     canonical = base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii") == text
     if version != VERSION or len(raw) != whole or not canonical:
@@ -85,6 +92,7 @@ def opened(text: str, keys: Mapping[int, bytes]) -> GuideCode:
     if key is None or not hmac.compare_digest(_mac(key, content), mac):
         raise Invalid("GUIDE_CODE_FORGED", "the code was not signed by this service")
     return GuideCode(
+        epoch=epoch,
         brand=brand,
         store=store,
         guide=guide,
@@ -95,8 +103,13 @@ def opened(text: str, keys: Mapping[int, bytes]) -> GuideCode:
     )
 
 
-def check_time(code: GuideCode, scanned_time: datetime) -> None:
-    """Raises: Refused GUIDE_CODE_EXPIRED when the code could no longer be scanned."""
+def check_valid(code: GuideCode, scanned_time: datetime, epoch: int) -> None:
+    """Whether a code may be scanned; `epoch` is its guide's or its store's now.
+
+    Raises: Refused GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED.
+    """
+    if code.epoch != epoch:
+        raise Refused("GUIDE_CODE_REVOKED", "the code was revoked")
     if scanned_time >= code.expire_time:
         raise Refused("GUIDE_CODE_EXPIRED", f"the code expired on {code.expire_time:%F %T} UTC")
 

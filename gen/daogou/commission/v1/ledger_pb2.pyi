@@ -57,7 +57,7 @@ class _OwnerBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OwnerBasis
     OWNER_BASIS_UNSPECIFIED: _OwnerBasis.ValueType  # 0
     """Never used."""
     OWNER_BASIS_BINDING: _OwnerBasis.ValueType  # 1
-    """The buyer was bound to her when he ordered."""
+    """The buyer was bound to her, or to the pool, when he ordered."""
     OWNER_BASIS_STORE_POOL: _OwnerBasis.ValueType  # 2
     """He was nobody's: the pool of the selling store."""
 
@@ -67,7 +67,7 @@ class OwnerBasis(_OwnerBasis, metaclass=_OwnerBasisEnumTypeWrapper):
 OWNER_BASIS_UNSPECIFIED: OwnerBasis.ValueType  # 0
 """Never used."""
 OWNER_BASIS_BINDING: OwnerBasis.ValueType  # 1
-"""The buyer was bound to her when he ordered."""
+"""The buyer was bound to her, or to the pool, when he ordered."""
 OWNER_BASIS_STORE_POOL: OwnerBasis.ValueType  # 2
 """He was nobody's: the pool of the selling store."""
 Global___OwnerBasis: _TypeAlias = OwnerBasis  # noqa: Y015

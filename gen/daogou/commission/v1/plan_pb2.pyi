@@ -30,8 +30,8 @@ class _PayeeRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PayeeRole.V
     PAYEE_ROLE_UNSPECIFIED: _PayeeRole.ValueType  # 0
     """Never valid in a request."""
     PAYEE_ROLE_OWNER: _PayeeRole.ValueType  # 1
-    """Whose customer the buyer is: the guide he is bound to when he orders, else
-    the store pool of the selling store.
+    """Whose customer the buyer is: the guide, or the store's pool, that he is bound
+    to when he orders; else the pool of the selling store.
     """
 
 class PayeeRole(_PayeeRole, metaclass=_PayeeRoleEnumTypeWrapper):
@@ -40,8 +40,8 @@ class PayeeRole(_PayeeRole, metaclass=_PayeeRoleEnumTypeWrapper):
 PAYEE_ROLE_UNSPECIFIED: PayeeRole.ValueType  # 0
 """Never valid in a request."""
 PAYEE_ROLE_OWNER: PayeeRole.ValueType  # 1
-"""Whose customer the buyer is: the guide he is bound to when he orders, else
-the store pool of the selling store.
+"""Whose customer the buyer is: the guide, or the store's pool, that he is bound
+to when he orders; else the pool of the selling store.
 """
 Global___PayeeRole: _TypeAlias = PayeeRole  # noqa: Y015
 

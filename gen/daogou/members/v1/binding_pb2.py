@@ -29,7 +29,7 @@ from daogou.common.v1 import limits_pb2 as daogou_dot_common_dot_v1_dot_limits__
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61ogou/members/v1/binding.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a!daogou/common/v1/item_error.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x03\n\x07\x42inding\x12\x12\n\nbinding_id\x18\x01 \x01(\t\x12\x10\n\x08\x62rand_id\x18\x02 \x01(\t\x12\x11\n\tmember_id\x18\x03 \x01(\t\x12\x10\n\x08guide_id\x18\x04 \x01(\t\x12\x10\n\x08store_id\x18\x05 \x01(\t\x12\x33\n\x0fvalid_from_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rvalid_to_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fsuperseded_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14protected_until_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x05\x63\x61use\x18\x0b \x01(\x0e\x32\x1f.daogou.members.v1.BindingCause\x12\x10\n\x08\x63\x61mpaign\x18\x0c \x01(\t\"\xcf\x01\n\x0c\x42indingQuery\x12\x1b\n\tmember_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\x08identity\x18\x02 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityH\x00\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rknown_at_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\x07subject\x12\x04\x98\xb5\x18\x01\"\x88\x01\n\x0fResolvedBinding\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x12\n\nbinding_id\x18\x02 \x01(\t\x12\x10\n\x08guide_id\x18\x03 \x01(\t\x12\x10\n\x08store_id\x18\x04 \x01(\t\x12*\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1b.daogou.common.v1.ItemError\"k\n\x15ResolveBindingRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x36\n\x05query\x18\x02 \x01(\x0b\x32\x1f.daogou.members.v1.BindingQueryB\x06\x92\xb5\x18\x02\x08\x01\"N\n\x16ResolveBindingResponse\x12\x34\n\x08resolved\x18\x01 \x01(\x0b\x32\".daogou.members.v1.ResolvedBinding\"x\n\x1b\x42\x61tchResolveBindingsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12=\n\x07queries\x18\x02 \x03(\x0b\x32\x1f.daogou.members.v1.BindingQueryB\x0b\x92\xb5\x18\x07\x08\x01\x30\xe8\x07\x38\x01\"T\n\x1c\x42\x61tchResolveBindingsResponse\x12\x34\n\x08resolved\x18\x01 \x03(\x0b\x32\".daogou.members.v1.ResolvedBinding\"Q\n\x16ListBindingRowsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\"C\n\x17ListBindingRowsResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.daogou.members.v1.Binding*a\n\x0c\x42indingCause\x12\x1d\n\x19\x42INDING_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42INDING_CAUSE_SCAN\x10\x01\x12\x1a\n\x16\x42INDING_CAUSE_SNATCHED\x10\x02\x32\x82\x03\n\x0e\x42indingService\x12r\n\x0eResolveBinding\x12(.daogou.members.v1.ResolveBindingRequest\x1a).daogou.members.v1.ResolveBindingResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12\x84\x01\n\x14\x42\x61tchResolveBindings\x12..daogou.members.v1.BatchResolveBindingsRequest\x1a/.daogou.members.v1.BatchResolveBindingsResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12u\n\x0fListBindingRows\x12).daogou.members.v1.ListBindingRowsRequest\x1a*.daogou.members.v1.ListBindingRowsResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61ogou/members/v1/binding.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a!daogou/common/v1/item_error.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x03\n\x07\x42inding\x12\x12\n\nbinding_id\x18\x01 \x01(\t\x12\x10\n\x08\x62rand_id\x18\x02 \x01(\t\x12\x11\n\tmember_id\x18\x03 \x01(\t\x12\x10\n\x08guide_id\x18\x04 \x01(\t\x12\x10\n\x08store_id\x18\x05 \x01(\t\x12\x33\n\x0fvalid_from_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rvalid_to_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fsuperseded_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14protected_until_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x05\x63\x61use\x18\x0b \x01(\x0e\x32\x1f.daogou.members.v1.BindingCause\x12\x10\n\x08\x63\x61mpaign\x18\x0c \x01(\t\"\xcf\x01\n\x0c\x42indingQuery\x12\x1b\n\tmember_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\x08identity\x18\x02 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityH\x00\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rknown_at_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\x07subject\x12\x04\x98\xb5\x18\x01\"\x88\x01\n\x0fResolvedBinding\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x12\n\nbinding_id\x18\x02 \x01(\t\x12\x10\n\x08guide_id\x18\x03 \x01(\t\x12\x10\n\x08store_id\x18\x04 \x01(\t\x12*\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1b.daogou.common.v1.ItemError\"k\n\x15ResolveBindingRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x36\n\x05query\x18\x02 \x01(\x0b\x32\x1f.daogou.members.v1.BindingQueryB\x06\x92\xb5\x18\x02\x08\x01\"N\n\x16ResolveBindingResponse\x12\x34\n\x08resolved\x18\x01 \x01(\x0b\x32\".daogou.members.v1.ResolvedBinding\"x\n\x1b\x42\x61tchResolveBindingsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12=\n\x07queries\x18\x02 \x03(\x0b\x32\x1f.daogou.members.v1.BindingQueryB\x0b\x92\xb5\x18\x07\x08\x01\x30\xe8\x07\x38\x01\"T\n\x1c\x42\x61tchResolveBindingsResponse\x12\x34\n\x08resolved\x18\x01 \x03(\x0b\x32\".daogou.members.v1.ResolvedBinding\"i\n\x12\x43laimMemberRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08guide_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\"B\n\x13\x43laimMemberResponse\x12+\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x1a.daogou.members.v1.Binding\"Q\n\x16ListBindingRowsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\"C\n\x17ListBindingRowsResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.daogou.members.v1.Binding*z\n\x0c\x42indingCause\x12\x1d\n\x19\x42INDING_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42INDING_CAUSE_SCAN\x10\x01\x12\x1a\n\x16\x42INDING_CAUSE_SNATCHED\x10\x02\x12\x17\n\x13\x42INDING_CAUSE_CLAIM\x10\x03\x32\xed\x03\n\x0e\x42indingService\x12r\n\x0eResolveBinding\x12(.daogou.members.v1.ResolveBindingRequest\x1a).daogou.members.v1.ResolveBindingResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12\x84\x01\n\x14\x42\x61tchResolveBindings\x12..daogou.members.v1.BatchResolveBindingsRequest\x1a/.daogou.members.v1.BatchResolveBindingsResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12i\n\x0b\x43laimMember\x12%.daogou.members.v1.ClaimMemberRequest\x1a&.daogou.members.v1.ClaimMemberResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x03\x04\x07\x10\x04\x12u\n\x0fListBindingRows\x12).daogou.members.v1.ListBindingRowsRequest\x1a*.daogou.members.v1.ListBindingRowsResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHRESOLVEBINDINGSREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_BATCHRESOLVEBINDINGSREQUEST'].fields_by_name['queries']._loaded_options = None
   _globals['_BATCHRESOLVEBINDINGSREQUEST'].fields_by_name['queries']._serialized_options = b'\222\265\030\007\010\0010\350\0078\001'
+  _globals['_CLAIMMEMBERREQUEST'].fields_by_name['brand_id']._loaded_options = None
+  _globals['_CLAIMMEMBERREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_CLAIMMEMBERREQUEST'].fields_by_name['member_id']._loaded_options = None
+  _globals['_CLAIMMEMBERREQUEST'].fields_by_name['member_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_CLAIMMEMBERREQUEST'].fields_by_name['guide_id']._loaded_options = None
+  _globals['_CLAIMMEMBERREQUEST'].fields_by_name['guide_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_LISTBINDINGROWSREQUEST'].fields_by_name['brand_id']._loaded_options = None
   _globals['_LISTBINDINGROWSREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_LISTBINDINGROWSREQUEST'].fields_by_name['member_id']._loaded_options = None
@@ -56,10 +62,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BINDINGSERVICE'].methods_by_name['ResolveBinding']._serialized_options = b'\212\265\030\007\n\003\002\003\004\020\002'
   _globals['_BINDINGSERVICE'].methods_by_name['BatchResolveBindings']._loaded_options = None
   _globals['_BINDINGSERVICE'].methods_by_name['BatchResolveBindings']._serialized_options = b'\212\265\030\007\n\003\002\003\004\020\002'
+  _globals['_BINDINGSERVICE'].methods_by_name['ClaimMember']._loaded_options = None
+  _globals['_BINDINGSERVICE'].methods_by_name['ClaimMember']._serialized_options = b'\212\265\030\007\n\003\003\004\007\020\004'
   _globals['_BINDINGSERVICE'].methods_by_name['ListBindingRows']._loaded_options = None
   _globals['_BINDINGSERVICE'].methods_by_name['ListBindingRows']._serialized_options = b'\212\265\030\007\n\003\002\003\004\020\002'
-  _globals['_BINDINGCAUSE']._serialized_start=1552
-  _globals['_BINDINGCAUSE']._serialized_end=1649
+  _globals['_BINDINGCAUSE']._serialized_start=1727
+  _globals['_BINDINGCAUSE']._serialized_end=1849
   _globals['_BINDING']._serialized_start=218
   _globals['_BINDING']._serialized_end=652
   _globals['_BINDINGQUERY']._serialized_start=655
@@ -74,10 +82,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHRESOLVEBINDINGSREQUEST']._serialized_end=1312
   _globals['_BATCHRESOLVEBINDINGSRESPONSE']._serialized_start=1314
   _globals['_BATCHRESOLVEBINDINGSRESPONSE']._serialized_end=1398
-  _globals['_LISTBINDINGROWSREQUEST']._serialized_start=1400
-  _globals['_LISTBINDINGROWSREQUEST']._serialized_end=1481
-  _globals['_LISTBINDINGROWSRESPONSE']._serialized_start=1483
-  _globals['_LISTBINDINGROWSRESPONSE']._serialized_end=1550
-  _globals['_BINDINGSERVICE']._serialized_start=1652
-  _globals['_BINDINGSERVICE']._serialized_end=2038
+  _globals['_CLAIMMEMBERREQUEST']._serialized_start=1400
+  _globals['_CLAIMMEMBERREQUEST']._serialized_end=1505
+  _globals['_CLAIMMEMBERRESPONSE']._serialized_start=1507
+  _globals['_CLAIMMEMBERRESPONSE']._serialized_end=1573
+  _globals['_LISTBINDINGROWSREQUEST']._serialized_start=1575
+  _globals['_LISTBINDINGROWSREQUEST']._serialized_end=1656
+  _globals['_LISTBINDINGROWSRESPONSE']._serialized_start=1658
+  _globals['_LISTBINDINGROWSRESPONSE']._serialized_end=1725
+  _globals['_BINDINGSERVICE']._serialized_start=1852
+  _globals['_BINDINGSERVICE']._serialized_end=2345
 # @@protoc_insertion_point(module_scope)

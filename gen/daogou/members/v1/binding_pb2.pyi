@@ -36,6 +36,8 @@ class _BindingCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BindingC
     """The customer scanned a guide's code."""
     BINDING_CAUSE_SNATCHED: _BindingCause.ValueType  # 2
     """Another guide's scan ended it, as the brand's policy allows."""
+    BINDING_CAUSE_CLAIM: _BindingCause.ValueType  # 3
+    """A guide claimed the member out of her store's pool."""
 
 class BindingCause(_BindingCause, metaclass=_BindingCauseEnumTypeWrapper):
     """Why a row was recorded."""
@@ -46,6 +48,8 @@ BINDING_CAUSE_SCAN: BindingCause.ValueType  # 1
 """The customer scanned a guide's code."""
 BINDING_CAUSE_SNATCHED: BindingCause.ValueType  # 2
 """Another guide's scan ended it, as the brand's policy allows."""
+BINDING_CAUSE_CLAIM: BindingCause.ValueType  # 3
+"""A guide claimed the member out of her store's pool."""
 Global___BindingCause: _TypeAlias = BindingCause  # noqa: Y015
 
 @_typing.final
@@ -73,9 +77,9 @@ class Binding(_message.Message):
     member_id: _builtins.str
     """The member."""
     guide_id: _builtins.str
-    """The guide whose member he is."""
+    """The guide whose member he is. Empty: he belongs to the pool of the store."""
     store_id: _builtins.str
-    """The store that she belonged to when the row was recorded."""
+    """The store that she belonged to when the row was recorded, or whose pool it is."""
     cause: Global___BindingCause.ValueType
     """Why it was recorded."""
     campaign: _builtins.str
@@ -184,7 +188,7 @@ class ResolvedBinding(_message.Message):
     binding_id: _builtins.str
     """The row that held. Empty: he was nobody's."""
     guide_id: _builtins.str
-    """The row's guide."""
+    """The row's guide. Empty beside a `binding_id`: the pool of the store."""
     store_id: _builtins.str
     """The row's store."""
     @_builtins.property
@@ -311,6 +315,60 @@ class BatchResolveBindingsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchResolveBindingsResponse: _TypeAlias = BatchResolveBindingsResponse  # noqa: Y015
+
+@_typing.final
+class ClaimMemberRequest(_message.Message):
+    """Request of ClaimMember."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    GUIDE_ID_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    member_id: _builtins.str
+    """The member to claim."""
+    guide_id: _builtins.str
+    """The guide who claims him."""
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        member_id: _builtins.str = ...,
+        guide_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "guide_id", b"guide_id", "member_id", b"member_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimMemberRequest: _TypeAlias = ClaimMemberRequest  # noqa: Y015
+
+@_typing.final
+class ClaimMemberResponse(_message.Message):
+    """Reply of ClaimMember."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BINDING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def binding(self) -> Global___Binding:
+        """The binding that stands after it."""
+
+    def __init__(
+        self,
+        *,
+        binding: Global___Binding | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimMemberResponse: _TypeAlias = ClaimMemberResponse  # noqa: Y015
 
 @_typing.final
 class ListBindingRowsRequest(_message.Message):

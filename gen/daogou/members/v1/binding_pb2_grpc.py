@@ -50,6 +50,11 @@ class BindingServiceStub:
                 request_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.BatchResolveBindingsRequest.SerializeToString,
                 response_deserializer=daogou_dot_members_dot_v1_dot_binding__pb2.BatchResolveBindingsResponse.FromString,
                 _registered_method=True)
+        self.ClaimMember = channel.unary_unary(
+                '/daogou.members.v1.BindingService/ClaimMember',
+                request_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberRequest.SerializeToString,
+                response_deserializer=daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberResponse.FromString,
+                _registered_method=True)
         self.ListBindingRows = channel.unary_unary(
                 '/daogou.members.v1.BindingService/ListBindingRows',
                 request_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.ListBindingRowsRequest.SerializeToString,
@@ -91,6 +96,21 @@ class BindingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClaimMember(self, request, context):
+        """Makes a member of a store's pool a guide's, where the brand's policy lets
+        guides claim.
+
+        Repeating it changes nothing and returns the standing binding; the member
+        and the guide are its natural key.
+
+        Errors: NOT_FOUND MEMBER_UNKNOWN, GUIDE_UNKNOWN, BRAND_UNKNOWN;
+        FAILED_PRECONDITION POOL_CLAIM_OFF, MEMBER_NOT_IN_POOL (he is nobody's, a
+        guide's, or another store's), SELF_BINDING; ABORTED MEMBER_CHANGED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBindingRows(self, request, context):
         """Lists every row of a member, superseded ones included, in the order in
         which they were recorded.
@@ -113,6 +133,11 @@ def add_BindingServiceServicer_to_server(servicer, server):
                     servicer.BatchResolveBindings,
                     request_deserializer=daogou_dot_members_dot_v1_dot_binding__pb2.BatchResolveBindingsRequest.FromString,
                     response_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.BatchResolveBindingsResponse.SerializeToString,
+            ),
+            'ClaimMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimMember,
+                    request_deserializer=daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberRequest.FromString,
+                    response_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberResponse.SerializeToString,
             ),
             'ListBindingRows': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBindingRows,
@@ -180,6 +205,33 @@ class BindingService:
             '/daogou.members.v1.BindingService/BatchResolveBindings',
             daogou_dot_members_dot_v1_dot_binding__pb2.BatchResolveBindingsRequest.SerializeToString,
             daogou_dot_members_dot_v1_dot_binding__pb2.BatchResolveBindingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.members.v1.BindingService/ClaimMember',
+            daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberRequest.SerializeToString,
+            daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

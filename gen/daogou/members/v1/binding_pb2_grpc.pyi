@@ -58,6 +58,17 @@ class BindingServiceStub:
 
     Errors of one item: INVALID_FIELDS, KNOWN_AT_TOO_RECENT.
     """
+    ClaimMember: _grpc.UnaryUnaryMultiCallable[_binding_pb2.ClaimMemberRequest, _binding_pb2.ClaimMemberResponse]
+    """Makes a member of a store's pool a guide's, where the brand's policy lets
+    guides claim.
+
+    Repeating it changes nothing and returns the standing binding; the member
+    and the guide are its natural key.
+
+    Errors: NOT_FOUND MEMBER_UNKNOWN, GUIDE_UNKNOWN, BRAND_UNKNOWN;
+    FAILED_PRECONDITION POOL_CLAIM_OFF, MEMBER_NOT_IN_POOL (he is nobody's, a
+    guide's, or another store's), SELF_BINDING; ABORTED MEMBER_CHANGED.
+    """
     ListBindingRows: _grpc.UnaryUnaryMultiCallable[_binding_pb2.ListBindingRowsRequest, _binding_pb2.ListBindingRowsResponse]
     """Lists every row of a member, superseded ones included, in the order in
     which they were recorded.
@@ -92,6 +103,17 @@ class BindingServiceAsyncStub(BindingServiceStub):
     Reads only. A bad question does not affect its neighbours.
 
     Errors of one item: INVALID_FIELDS, KNOWN_AT_TOO_RECENT.
+    """
+    ClaimMember: _aio.UnaryUnaryMultiCallable[_binding_pb2.ClaimMemberRequest, _binding_pb2.ClaimMemberResponse]  # type: ignore[assignment]
+    """Makes a member of a store's pool a guide's, where the brand's policy lets
+    guides claim.
+
+    Repeating it changes nothing and returns the standing binding; the member
+    and the guide are its natural key.
+
+    Errors: NOT_FOUND MEMBER_UNKNOWN, GUIDE_UNKNOWN, BRAND_UNKNOWN;
+    FAILED_PRECONDITION POOL_CLAIM_OFF, MEMBER_NOT_IN_POOL (he is nobody's, a
+    guide's, or another store's), SELF_BINDING; ABORTED MEMBER_CHANGED.
     """
     ListBindingRows: _aio.UnaryUnaryMultiCallable[_binding_pb2.ListBindingRowsRequest, _binding_pb2.ListBindingRowsResponse]  # type: ignore[assignment]
     """Lists every row of a member, superseded ones included, in the order in
@@ -136,6 +158,23 @@ class BindingServiceServicer(metaclass=_abc_1.ABCMeta):
         Reads only. A bad question does not affect its neighbours.
 
         Errors of one item: INVALID_FIELDS, KNOWN_AT_TOO_RECENT.
+        """
+
+    @_abc_1.abstractmethod
+    def ClaimMember(
+        self,
+        request: _binding_pb2.ClaimMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_binding_pb2.ClaimMemberResponse, _abc.Awaitable[_binding_pb2.ClaimMemberResponse]]:
+        """Makes a member of a store's pool a guide's, where the brand's policy lets
+        guides claim.
+
+        Repeating it changes nothing and returns the standing binding; the member
+        and the guide are its natural key.
+
+        Errors: NOT_FOUND MEMBER_UNKNOWN, GUIDE_UNKNOWN, BRAND_UNKNOWN;
+        FAILED_PRECONDITION POOL_CLAIM_OFF, MEMBER_NOT_IN_POOL (he is nobody's, a
+        guide's, or another store's), SELF_BINDING; ABORTED MEMBER_CHANGED.
         """
 
     @_abc_1.abstractmethod

@@ -114,6 +114,7 @@ class BindingPolicy(_message.Message):
     SNATCH_FIELD_NUMBER: _builtins.int
     PROTECTION_DAYS_FIELD_NUMBER: _builtins.int
     SELF_BINDING_FIELD_NUMBER: _builtins.int
+    POOL_CLAIM_FIELD_NUMBER: _builtins.int
     snatch: Global___Snatch.ValueType
     """When another guide may take over a member."""
     protection_days: _builtins.int
@@ -122,16 +123,19 @@ class BindingPolicy(_message.Message):
     """
     self_binding: _builtins.bool
     """Whether a guide may become her own member by scanning her own code."""
+    pool_claim: _builtins.bool
+    """Whether guides may claim members of their store's pool (ClaimMember)."""
     def __init__(
         self,
         *,
         snatch: Global___Snatch.ValueType = ...,
         protection_days: _builtins.int | None = ...,
         self_binding: _builtins.bool = ...,
+        pool_claim: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_protection_days", b"_protection_days", "protection_days", b"protection_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_protection_days", b"_protection_days", "protection_days", b"protection_days", "self_binding", b"self_binding", "snatch", b"snatch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_protection_days", b"_protection_days", "pool_claim", b"pool_claim", "protection_days", b"protection_days", "self_binding", b"self_binding", "snatch", b"snatch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__protection_days: _TypeAlias = _typing.Literal["protection_days"]  # noqa: Y015
     _WhichOneofArgType__protection_days: _TypeAlias = _typing.Literal["_protection_days", b"_protection_days"]  # noqa: Y015

@@ -29,7 +29,7 @@ from daogou.members.v1 import binding_pb2 as daogou_dot_members_dot_v1_dot_bindi
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"daogou/members/v1/guide_code.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1f\x64\x61ogou/members/v1/binding.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x01\n\x16\x43reateGuideCodeRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08store_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08guide_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x18\n\x08\x63\x61mpaign\x18\x04 \x01(\tB\x06\x92\xb5\x18\x02\x18\x10\x12 \n\x0bttl_seconds\x18\x05 \x01(\x05\x42\x0b\x92\xb5\x18\x07 \x00(\x80\x8a\x8a\x0f\"\x86\x01\n\x17\x43reateGuideCodeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04link\x18\x02 \x01(\t\x12\x0e\n\x06qr_svg\x18\x03 \x01(\t\x12\x0e\n\x06qr_png\x18\x04 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb3\x01\n\x14ScanGuideCodeRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x17\n\x04\x63ode\x18\x02 \x01(\tB\t\x92\xb5\x18\x05\x08\x01\x18\x80\x02\x12\x34\n\x08identity\x18\x03 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityB\x06\x92\xb5\x18\x02\x08\x01\x12\x30\n\x0cscanned_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x15ScanGuideCodeResponse\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12/\n\x07outcome\x18\x02 \x01(\x0e\x32\x1e.daogou.members.v1.ScanOutcome\x12+\n\x07\x62inding\x18\x03 \x01(\x0b\x32\x1a.daogou.members.v1.Binding*\x95\x01\n\x0bScanOutcome\x12\x1c\n\x18SCAN_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12SCAN_OUTCOME_BOUND\x10\x01\x12\x1e\n\x1aSCAN_OUTCOME_ALREADY_BOUND\x10\x02\x12\x15\n\x11SCAN_OUTCOME_KEPT\x10\x03\x12\x19\n\x15SCAN_OUTCOME_SNATCHED\x10\x04\x32\xfb\x01\n\x10GuideCodeService\x12v\n\x0f\x43reateGuideCode\x12).daogou.members.v1.CreateGuideCodeRequest\x1a*.daogou.members.v1.CreateGuideCodeResponse\"\x0c\x8a\xb5\x18\x08\n\x04\x03\x04\x06\x07\x10\x04\x12o\n\rScanGuideCode\x12\'.daogou.members.v1.ScanGuideCodeRequest\x1a(.daogou.members.v1.ScanGuideCodeResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x03\x06\x07\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"daogou/members/v1/guide_code.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1f\x64\x61ogou/members/v1/binding.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x01\n\x16\x43reateGuideCodeRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08store_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x18\n\x08guide_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\x12\x18\n\x08\x63\x61mpaign\x18\x04 \x01(\tB\x06\x92\xb5\x18\x02\x18\x10\x12 \n\x0bttl_seconds\x18\x05 \x01(\x05\x42\x0b\x92\xb5\x18\x07 \x00(\x80\x8a\x8a\x0f\"\x86\x01\n\x17\x43reateGuideCodeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04link\x18\x02 \x01(\t\x12\x0e\n\x06qr_svg\x18\x03 \x01(\t\x12\x0e\n\x06qr_png\x18\x04 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x16\x43reateCodeAliasRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x17\n\x04\x63ode\x18\x02 \x01(\tB\t\x92\xb5\x18\x05\x08\x01\x18\x80\x02\"Y\n\x17\x43reateCodeAliasResponse\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\x17RevokeGuideCodesRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x05\x12\x1a\n\x08store_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x18\n\x08guide_id\x18\x04 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\"K\n\x18RevokeGuideCodesResponse\x12/\n\x0brevoke_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb3\x01\n\x14ScanGuideCodeRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x17\n\x04\x63ode\x18\x02 \x01(\tB\t\x92\xb5\x18\x05\x08\x01\x18\x80\x02\x12\x34\n\x08identity\x18\x03 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityB\x06\x92\xb5\x18\x02\x08\x01\x12\x30\n\x0cscanned_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x15ScanGuideCodeResponse\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12/\n\x07outcome\x18\x02 \x01(\x0e\x32\x1e.daogou.members.v1.ScanOutcome\x12+\n\x07\x62inding\x18\x03 \x01(\x0b\x32\x1a.daogou.members.v1.Binding*\x95\x01\n\x0bScanOutcome\x12\x1c\n\x18SCAN_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12SCAN_OUTCOME_BOUND\x10\x01\x12\x1e\n\x1aSCAN_OUTCOME_ALREADY_BOUND\x10\x02\x12\x15\n\x11SCAN_OUTCOME_KEPT\x10\x03\x12\x19\n\x15SCAN_OUTCOME_SNATCHED\x10\x04\x32\xed\x03\n\x10GuideCodeService\x12v\n\x0f\x43reateGuideCode\x12).daogou.members.v1.CreateGuideCodeRequest\x1a*.daogou.members.v1.CreateGuideCodeResponse\"\x0c\x8a\xb5\x18\x08\n\x04\x03\x04\x06\x07\x10\x04\x12v\n\x0f\x43reateCodeAlias\x12).daogou.members.v1.CreateCodeAliasRequest\x1a*.daogou.members.v1.CreateCodeAliasResponse\"\x0c\x8a\xb5\x18\x08\n\x04\x03\x04\x06\x07\x10\x02\x12x\n\x10RevokeGuideCodes\x12*.daogou.members.v1.RevokeGuideCodesRequest\x1a+.daogou.members.v1.RevokeGuideCodesResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x04\x06\x07\x10\x04\x12o\n\rScanGuideCode\x12\'.daogou.members.v1.ScanGuideCodeRequest\x1a(.daogou.members.v1.ScanGuideCodeResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x03\x06\x07\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,11 +41,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEGUIDECODEREQUEST'].fields_by_name['store_id']._loaded_options = None
   _globals['_CREATEGUIDECODEREQUEST'].fields_by_name['store_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_CREATEGUIDECODEREQUEST'].fields_by_name['guide_id']._loaded_options = None
-  _globals['_CREATEGUIDECODEREQUEST'].fields_by_name['guide_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_CREATEGUIDECODEREQUEST'].fields_by_name['guide_id']._serialized_options = b'\222\265\030\002\020\001'
   _globals['_CREATEGUIDECODEREQUEST'].fields_by_name['campaign']._loaded_options = None
   _globals['_CREATEGUIDECODEREQUEST'].fields_by_name['campaign']._serialized_options = b'\222\265\030\002\030\020'
   _globals['_CREATEGUIDECODEREQUEST'].fields_by_name['ttl_seconds']._loaded_options = None
   _globals['_CREATEGUIDECODEREQUEST'].fields_by_name['ttl_seconds']._serialized_options = b'\222\265\030\007 \000(\200\212\212\017'
+  _globals['_CREATECODEALIASREQUEST'].fields_by_name['brand_id']._loaded_options = None
+  _globals['_CREATECODEALIASREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_CREATECODEALIASREQUEST'].fields_by_name['code']._loaded_options = None
+  _globals['_CREATECODEALIASREQUEST'].fields_by_name['code']._serialized_options = b'\222\265\030\005\010\001\030\200\002'
+  _globals['_REVOKEGUIDECODESREQUEST'].fields_by_name['brand_id']._loaded_options = None
+  _globals['_REVOKEGUIDECODESREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_REVOKEGUIDECODESREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REVOKEGUIDECODESREQUEST'].fields_by_name['request_id']._serialized_options = b'\222\265\030\004\010\001\020\005'
+  _globals['_REVOKEGUIDECODESREQUEST'].fields_by_name['store_id']._loaded_options = None
+  _globals['_REVOKEGUIDECODESREQUEST'].fields_by_name['store_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_REVOKEGUIDECODESREQUEST'].fields_by_name['guide_id']._loaded_options = None
+  _globals['_REVOKEGUIDECODESREQUEST'].fields_by_name['guide_id']._serialized_options = b'\222\265\030\002\020\001'
   _globals['_SCANGUIDECODEREQUEST'].fields_by_name['brand_id']._loaded_options = None
   _globals['_SCANGUIDECODEREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_SCANGUIDECODEREQUEST'].fields_by_name['code']._loaded_options = None
@@ -54,18 +66,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCANGUIDECODEREQUEST'].fields_by_name['identity']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_GUIDECODESERVICE'].methods_by_name['CreateGuideCode']._loaded_options = None
   _globals['_GUIDECODESERVICE'].methods_by_name['CreateGuideCode']._serialized_options = b'\212\265\030\010\n\004\003\004\006\007\020\004'
+  _globals['_GUIDECODESERVICE'].methods_by_name['CreateCodeAlias']._loaded_options = None
+  _globals['_GUIDECODESERVICE'].methods_by_name['CreateCodeAlias']._serialized_options = b'\212\265\030\010\n\004\003\004\006\007\020\002'
+  _globals['_GUIDECODESERVICE'].methods_by_name['RevokeGuideCodes']._loaded_options = None
+  _globals['_GUIDECODESERVICE'].methods_by_name['RevokeGuideCodes']._serialized_options = b'\212\265\030\007\n\003\004\006\007\020\004'
   _globals['_GUIDECODESERVICE'].methods_by_name['ScanGuideCode']._loaded_options = None
   _globals['_GUIDECODESERVICE'].methods_by_name['ScanGuideCode']._serialized_options = b'\212\265\030\007\n\003\003\006\007\020\002'
-  _globals['_SCANOUTCOME']._serialized_start=848
-  _globals['_SCANOUTCOME']._serialized_end=997
+  _globals['_SCANOUTCOME']._serialized_start=1233
+  _globals['_SCANOUTCOME']._serialized_end=1382
   _globals['_CREATEGUIDECODEREQUEST']._serialized_start=219
-  _globals['_CREATEGUIDECODEREQUEST']._serialized_end=387
-  _globals['_CREATEGUIDECODERESPONSE']._serialized_start=390
-  _globals['_CREATEGUIDECODERESPONSE']._serialized_end=524
-  _globals['_SCANGUIDECODEREQUEST']._serialized_start=527
-  _globals['_SCANGUIDECODEREQUEST']._serialized_end=706
-  _globals['_SCANGUIDECODERESPONSE']._serialized_start=709
-  _globals['_SCANGUIDECODERESPONSE']._serialized_end=845
-  _globals['_GUIDECODESERVICE']._serialized_start=1000
-  _globals['_GUIDECODESERVICE']._serialized_end=1251
+  _globals['_CREATEGUIDECODEREQUEST']._serialized_end=385
+  _globals['_CREATEGUIDECODERESPONSE']._serialized_start=388
+  _globals['_CREATEGUIDECODERESPONSE']._serialized_end=522
+  _globals['_CREATECODEALIASREQUEST']._serialized_start=524
+  _globals['_CREATECODEALIASREQUEST']._serialized_end=601
+  _globals['_CREATECODEALIASRESPONSE']._serialized_start=603
+  _globals['_CREATECODEALIASRESPONSE']._serialized_end=692
+  _globals['_REVOKEGUIDECODESREQUEST']._serialized_start=695
+  _globals['_REVOKEGUIDECODESREQUEST']._serialized_end=832
+  _globals['_REVOKEGUIDECODESRESPONSE']._serialized_start=834
+  _globals['_REVOKEGUIDECODESRESPONSE']._serialized_end=909
+  _globals['_SCANGUIDECODEREQUEST']._serialized_start=912
+  _globals['_SCANGUIDECODEREQUEST']._serialized_end=1091
+  _globals['_SCANGUIDECODERESPONSE']._serialized_start=1094
+  _globals['_SCANGUIDECODERESPONSE']._serialized_end=1230
+  _globals['_GUIDECODESERVICE']._serialized_start=1385
+  _globals['_GUIDECODESERVICE']._serialized_end=1878
 # @@protoc_insertion_point(module_scope)

@@ -29,9 +29,9 @@ class _ScanOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScanOutco
     SCAN_OUTCOME_UNSPECIFIED: _ScanOutcome.ValueType  # 0
     """Never used."""
     SCAN_OUTCOME_BOUND: _ScanOutcome.ValueType  # 1
-    """The customer was nobody's and is now hers."""
+    """The customer was nobody's, or in a pool, and is now hers or in the pool."""
     SCAN_OUTCOME_ALREADY_BOUND: _ScanOutcome.ValueType  # 2
-    """He was hers already. Nothing changed."""
+    """He was hers already, or in that pool. Nothing changed."""
     SCAN_OUTCOME_KEPT: _ScanOutcome.ValueType  # 3
     """He is another guide's and stays so. Nothing changed."""
     SCAN_OUTCOME_SNATCHED: _ScanOutcome.ValueType  # 4
@@ -43,9 +43,9 @@ class ScanOutcome(_ScanOutcome, metaclass=_ScanOutcomeEnumTypeWrapper):
 SCAN_OUTCOME_UNSPECIFIED: ScanOutcome.ValueType  # 0
 """Never used."""
 SCAN_OUTCOME_BOUND: ScanOutcome.ValueType  # 1
-"""The customer was nobody's and is now hers."""
+"""The customer was nobody's, or in a pool, and is now hers or in the pool."""
 SCAN_OUTCOME_ALREADY_BOUND: ScanOutcome.ValueType  # 2
-"""He was hers already. Nothing changed."""
+"""He was hers already, or in that pool. Nothing changed."""
 SCAN_OUTCOME_KEPT: ScanOutcome.ValueType  # 3
 """He is another guide's and stays so. Nothing changed."""
 SCAN_OUTCOME_SNATCHED: ScanOutcome.ValueType  # 4
@@ -66,9 +66,9 @@ class CreateGuideCodeRequest(_message.Message):
     brand_id: _builtins.str
     """The brand."""
     store_id: _builtins.str
-    """The guide's store."""
+    """The guide's store, or the one whose code it is."""
     guide_id: _builtins.str
-    """The guide."""
+    """The guide. Empty: the store's own code."""
     campaign: _builtins.str
     """Recorded with the binding, to tell campaigns apart. At most 16 characters of
     letters, digits, `-`, `_` and `.`. Empty: none.
@@ -133,6 +133,118 @@ class CreateGuideCodeResponse(_message.Message):
 Global___CreateGuideCodeResponse: _TypeAlias = CreateGuideCodeResponse  # noqa: Y015
 
 @_typing.final
+class CreateCodeAliasRequest(_message.Message):
+    """Request of CreateCodeAlias."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    code: _builtins.str
+    """The code."""
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "code", b"code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCodeAliasRequest: _TypeAlias = CreateCodeAliasRequest  # noqa: Y015
+
+@_typing.final
+class CreateCodeAliasResponse(_message.Message):
+    """Reply of CreateCodeAlias."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """Stands for the code in a scan: 16 characters of a-z and 2-7."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the code, and the alias with it, can no longer be scanned."""
+
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "expire_time", b"expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCodeAliasResponse: _TypeAlias = CreateCodeAliasResponse  # noqa: Y015
+
+@_typing.final
+class RevokeGuideCodesRequest(_message.Message):
+    """Request of RevokeGuideCodes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    GUIDE_ID_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    request_id: _builtins.str
+    """Names this mutation."""
+    store_id: _builtins.str
+    """The guide's store, or the one whose own codes to revoke."""
+    guide_id: _builtins.str
+    """The guide. Empty: the store's own codes."""
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        store_id: _builtins.str = ...,
+        guide_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "guide_id", b"guide_id", "request_id", b"request_id", "store_id", b"store_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeGuideCodesRequest: _TypeAlias = RevokeGuideCodesRequest  # noqa: Y015
+
+@_typing.final
+class RevokeGuideCodesResponse(_message.Message):
+    """Reply of RevokeGuideCodes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def revoke_time(self) -> _timestamp_pb2.Timestamp:
+        """When they were revoked."""
+
+    def __init__(
+        self,
+        *,
+        revoke_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revoke_time", b"revoke_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revoke_time", b"revoke_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeGuideCodesResponse: _TypeAlias = RevokeGuideCodesResponse  # noqa: Y015
+
+@_typing.final
 class ScanGuideCodeRequest(_message.Message):
     """Request of ScanGuideCode."""
 
@@ -145,7 +257,7 @@ class ScanGuideCodeRequest(_message.Message):
     brand_id: _builtins.str
     """The brand in whose app the customer scanned."""
     code: _builtins.str
-    """The code as scanned, without the link around it."""
+    """The code as scanned, without the link around it; or its alias."""
     @_builtins.property
     def identity(self) -> _identity_pb2.Identity:
         """Who scanned it."""

@@ -41,6 +41,16 @@ class GuideCodeServiceStub:
                 request_serializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateGuideCodeRequest.SerializeToString,
                 response_deserializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateGuideCodeResponse.FromString,
                 _registered_method=True)
+        self.CreateCodeAlias = channel.unary_unary(
+                '/daogou.members.v1.GuideCodeService/CreateCodeAlias',
+                request_serializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateCodeAliasRequest.SerializeToString,
+                response_deserializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateCodeAliasResponse.FromString,
+                _registered_method=True)
+        self.RevokeGuideCodes = channel.unary_unary(
+                '/daogou.members.v1.GuideCodeService/RevokeGuideCodes',
+                request_serializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.RevokeGuideCodesRequest.SerializeToString,
+                response_deserializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.RevokeGuideCodesResponse.FromString,
+                _registered_method=True)
         self.ScanGuideCode = channel.unary_unary(
                 '/daogou.members.v1.GuideCodeService/ScanGuideCode',
                 request_serializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.ScanGuideCodeRequest.SerializeToString,
@@ -54,13 +64,43 @@ class GuideCodeServiceServicer:
     """
 
     def CreateGuideCode(self, request, context):
-        """Makes a signed code of a guide, as token, link and QR.
+        """Makes a signed code of a guide or of a store, as token, link and QR. A
+        store's code binds to the store's pool.
 
         Stores nothing: a repeat returns another code that is equally good, and any
         number of codes costs nothing to keep.
 
-        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND GUIDE_UNKNOWN;
-        FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
+        GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateCodeAlias(self, request, context):
+        """Gives a code an alias of 16 characters, for channels that carry no more
+        (a mini-program's `scene`).
+
+        A repeat returns the same alias: the code is its natural key. The alias
+        ends with the code.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED,
+        GUIDE_CODE_FORGED, GUIDE_CODE_OF_ANOTHER_BRAND; FAILED_PRECONDITION
+        GUIDE_CODE_EXPIRED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeGuideCodes(self, request, context):
+        """Revokes all codes of a guide, or of a store itself, made so far: no scan
+        from then on binds by them. Codes made afterwards are good.
+
+        A repeat changes nothing more.
+
+        Errors: NOT_FOUND STORE_UNKNOWN, GUIDE_UNKNOWN; FAILED_PRECONDITION
+        GUIDE_NOT_OF_STORE; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
+        DIRECTORY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,13 +113,14 @@ class GuideCodeServiceServicer:
         Repeating the scan changes nothing and returns the standing binding. While
         another guide's binding is protected the scan changes nothing either, and
         returns that binding with outcome KEPT: of many guides' scans at once
-        exactly one binds.
+        exactly one binds. A store's code binds to the store's pool whoever is
+        nobody's and moves nobody else; out of a pool any guide's scan takes him.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED (truncated or
         not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
         SCAN_IN_FUTURE, SCAN_TOO_OLD (over 24 hours); NOT_FOUND BRAND_UNKNOWN,
-        GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_CODE_EXPIRED (at the time of the
-        scan), SELF_BINDING (the customer is the guide, and the brand's policy does
+        STORE_UNKNOWN, GUIDE_UNKNOWN, CODE_ALIAS_UNKNOWN; FAILED_PRECONDITION
+        GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan), SELF_BINDING (the customer is the guide, and the brand's policy does
         not allow it); ABORTED MEMBER_CHANGED: others write the same member, try
         again.
         """
@@ -94,6 +135,16 @@ def add_GuideCodeServiceServicer_to_server(servicer, server):
                     servicer.CreateGuideCode,
                     request_deserializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateGuideCodeRequest.FromString,
                     response_serializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateGuideCodeResponse.SerializeToString,
+            ),
+            'CreateCodeAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCodeAlias,
+                    request_deserializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateCodeAliasRequest.FromString,
+                    response_serializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateCodeAliasResponse.SerializeToString,
+            ),
+            'RevokeGuideCodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeGuideCodes,
+                    request_deserializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.RevokeGuideCodesRequest.FromString,
+                    response_serializer=daogou_dot_members_dot_v1_dot_guide__code__pb2.RevokeGuideCodesResponse.SerializeToString,
             ),
             'ScanGuideCode': grpc.unary_unary_rpc_method_handler(
                     servicer.ScanGuideCode,
@@ -130,6 +181,60 @@ class GuideCodeService:
             '/daogou.members.v1.GuideCodeService/CreateGuideCode',
             daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateGuideCodeRequest.SerializeToString,
             daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateGuideCodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCodeAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.members.v1.GuideCodeService/CreateCodeAlias',
+            daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateCodeAliasRequest.SerializeToString,
+            daogou_dot_members_dot_v1_dot_guide__code__pb2.CreateCodeAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeGuideCodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.members.v1.GuideCodeService/RevokeGuideCodes',
+            daogou_dot_members_dot_v1_dot_guide__code__pb2.RevokeGuideCodesRequest.SerializeToString,
+            daogou_dot_members_dot_v1_dot_guide__code__pb2.RevokeGuideCodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

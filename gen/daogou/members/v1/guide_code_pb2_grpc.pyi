@@ -36,13 +36,35 @@ class GuideCodeServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GuideCodeServiceAsyncStub: ...
     CreateGuideCode: _grpc.UnaryUnaryMultiCallable[_guide_code_pb2.CreateGuideCodeRequest, _guide_code_pb2.CreateGuideCodeResponse]
-    """Makes a signed code of a guide, as token, link and QR.
+    """Makes a signed code of a guide or of a store, as token, link and QR. A
+    store's code binds to the store's pool.
 
     Stores nothing: a repeat returns another code that is equally good, and any
     number of codes costs nothing to keep.
 
-    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND GUIDE_UNKNOWN;
-    FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
+    GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+    """
+    CreateCodeAlias: _grpc.UnaryUnaryMultiCallable[_guide_code_pb2.CreateCodeAliasRequest, _guide_code_pb2.CreateCodeAliasResponse]
+    """Gives a code an alias of 16 characters, for channels that carry no more
+    (a mini-program's `scene`).
+
+    A repeat returns the same alias: the code is its natural key. The alias
+    ends with the code.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED,
+    GUIDE_CODE_FORGED, GUIDE_CODE_OF_ANOTHER_BRAND; FAILED_PRECONDITION
+    GUIDE_CODE_EXPIRED.
+    """
+    RevokeGuideCodes: _grpc.UnaryUnaryMultiCallable[_guide_code_pb2.RevokeGuideCodesRequest, _guide_code_pb2.RevokeGuideCodesResponse]
+    """Revokes all codes of a guide, or of a store itself, made so far: no scan
+    from then on binds by them. Codes made afterwards are good.
+
+    A repeat changes nothing more.
+
+    Errors: NOT_FOUND STORE_UNKNOWN, GUIDE_UNKNOWN; FAILED_PRECONDITION
+    GUIDE_NOT_OF_STORE; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
+    DIRECTORY_CHANGED.
     """
     ScanGuideCode: _grpc.UnaryUnaryMultiCallable[_guide_code_pb2.ScanGuideCodeRequest, _guide_code_pb2.ScanGuideCodeResponse]
     """Binds the scanning customer to the guide whose code was scanned, and enrols
@@ -51,13 +73,14 @@ class GuideCodeServiceStub:
     Repeating the scan changes nothing and returns the standing binding. While
     another guide's binding is protected the scan changes nothing either, and
     returns that binding with outcome KEPT: of many guides' scans at once
-    exactly one binds.
+    exactly one binds. A store's code binds to the store's pool whoever is
+    nobody's and moves nobody else; out of a pool any guide's scan takes him.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED (truncated or
     not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
     SCAN_IN_FUTURE, SCAN_TOO_OLD (over 24 hours); NOT_FOUND BRAND_UNKNOWN,
-    GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_CODE_EXPIRED (at the time of the
-    scan), SELF_BINDING (the customer is the guide, and the brand's policy does
+    STORE_UNKNOWN, GUIDE_UNKNOWN, CODE_ALIAS_UNKNOWN; FAILED_PRECONDITION
+    GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan), SELF_BINDING (the customer is the guide, and the brand's policy does
     not allow it); ABORTED MEMBER_CHANGED: others write the same member, try
     again.
     """
@@ -70,13 +93,35 @@ class GuideCodeServiceAsyncStub(GuideCodeServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateGuideCode: _aio.UnaryUnaryMultiCallable[_guide_code_pb2.CreateGuideCodeRequest, _guide_code_pb2.CreateGuideCodeResponse]  # type: ignore[assignment]
-    """Makes a signed code of a guide, as token, link and QR.
+    """Makes a signed code of a guide or of a store, as token, link and QR. A
+    store's code binds to the store's pool.
 
     Stores nothing: a repeat returns another code that is equally good, and any
     number of codes costs nothing to keep.
 
-    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND GUIDE_UNKNOWN;
-    FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
+    GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+    """
+    CreateCodeAlias: _aio.UnaryUnaryMultiCallable[_guide_code_pb2.CreateCodeAliasRequest, _guide_code_pb2.CreateCodeAliasResponse]  # type: ignore[assignment]
+    """Gives a code an alias of 16 characters, for channels that carry no more
+    (a mini-program's `scene`).
+
+    A repeat returns the same alias: the code is its natural key. The alias
+    ends with the code.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED,
+    GUIDE_CODE_FORGED, GUIDE_CODE_OF_ANOTHER_BRAND; FAILED_PRECONDITION
+    GUIDE_CODE_EXPIRED.
+    """
+    RevokeGuideCodes: _aio.UnaryUnaryMultiCallable[_guide_code_pb2.RevokeGuideCodesRequest, _guide_code_pb2.RevokeGuideCodesResponse]  # type: ignore[assignment]
+    """Revokes all codes of a guide, or of a store itself, made so far: no scan
+    from then on binds by them. Codes made afterwards are good.
+
+    A repeat changes nothing more.
+
+    Errors: NOT_FOUND STORE_UNKNOWN, GUIDE_UNKNOWN; FAILED_PRECONDITION
+    GUIDE_NOT_OF_STORE; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
+    DIRECTORY_CHANGED.
     """
     ScanGuideCode: _aio.UnaryUnaryMultiCallable[_guide_code_pb2.ScanGuideCodeRequest, _guide_code_pb2.ScanGuideCodeResponse]  # type: ignore[assignment]
     """Binds the scanning customer to the guide whose code was scanned, and enrols
@@ -85,13 +130,14 @@ class GuideCodeServiceAsyncStub(GuideCodeServiceStub):
     Repeating the scan changes nothing and returns the standing binding. While
     another guide's binding is protected the scan changes nothing either, and
     returns that binding with outcome KEPT: of many guides' scans at once
-    exactly one binds.
+    exactly one binds. A store's code binds to the store's pool whoever is
+    nobody's and moves nobody else; out of a pool any guide's scan takes him.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED (truncated or
     not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
     SCAN_IN_FUTURE, SCAN_TOO_OLD (over 24 hours); NOT_FOUND BRAND_UNKNOWN,
-    GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_CODE_EXPIRED (at the time of the
-    scan), SELF_BINDING (the customer is the guide, and the brand's policy does
+    STORE_UNKNOWN, GUIDE_UNKNOWN, CODE_ALIAS_UNKNOWN; FAILED_PRECONDITION
+    GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan), SELF_BINDING (the customer is the guide, and the brand's policy does
     not allow it); ABORTED MEMBER_CHANGED: others write the same member, try
     again.
     """
@@ -107,13 +153,47 @@ class GuideCodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _guide_code_pb2.CreateGuideCodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_guide_code_pb2.CreateGuideCodeResponse, _abc.Awaitable[_guide_code_pb2.CreateGuideCodeResponse]]:
-        """Makes a signed code of a guide, as token, link and QR.
+        """Makes a signed code of a guide or of a store, as token, link and QR. A
+        store's code binds to the store's pool.
 
         Stores nothing: a repeat returns another code that is equally good, and any
         number of codes costs nothing to keep.
 
-        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND GUIDE_UNKNOWN;
-        FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
+        GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateCodeAlias(
+        self,
+        request: _guide_code_pb2.CreateCodeAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guide_code_pb2.CreateCodeAliasResponse, _abc.Awaitable[_guide_code_pb2.CreateCodeAliasResponse]]:
+        """Gives a code an alias of 16 characters, for channels that carry no more
+        (a mini-program's `scene`).
+
+        A repeat returns the same alias: the code is its natural key. The alias
+        ends with the code.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED,
+        GUIDE_CODE_FORGED, GUIDE_CODE_OF_ANOTHER_BRAND; FAILED_PRECONDITION
+        GUIDE_CODE_EXPIRED.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeGuideCodes(
+        self,
+        request: _guide_code_pb2.RevokeGuideCodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guide_code_pb2.RevokeGuideCodesResponse, _abc.Awaitable[_guide_code_pb2.RevokeGuideCodesResponse]]:
+        """Revokes all codes of a guide, or of a store itself, made so far: no scan
+        from then on binds by them. Codes made afterwards are good.
+
+        A repeat changes nothing more.
+
+        Errors: NOT_FOUND STORE_UNKNOWN, GUIDE_UNKNOWN; FAILED_PRECONDITION
+        GUIDE_NOT_OF_STORE; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
+        DIRECTORY_CHANGED.
         """
 
     @_abc_1.abstractmethod
@@ -128,13 +208,14 @@ class GuideCodeServiceServicer(metaclass=_abc_1.ABCMeta):
         Repeating the scan changes nothing and returns the standing binding. While
         another guide's binding is protected the scan changes nothing either, and
         returns that binding with outcome KEPT: of many guides' scans at once
-        exactly one binds.
+        exactly one binds. A store's code binds to the store's pool whoever is
+        nobody's and moves nobody else; out of a pool any guide's scan takes him.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED (truncated or
         not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
         SCAN_IN_FUTURE, SCAN_TOO_OLD (over 24 hours); NOT_FOUND BRAND_UNKNOWN,
-        GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_CODE_EXPIRED (at the time of the
-        scan), SELF_BINDING (the customer is the guide, and the brand's policy does
+        STORE_UNKNOWN, GUIDE_UNKNOWN, CODE_ALIAS_UNKNOWN; FAILED_PRECONDITION
+        GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan), SELF_BINDING (the customer is the guide, and the brand's policy does
         not allow it); ABORTED MEMBER_CHANGED: others write the same member, try
         again.
         """
