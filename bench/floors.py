@@ -12,15 +12,15 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
 
 import grpc
 import jwt
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-Handler = Callable[[Any, Any], Awaitable[Any]]
-RpcHandler = grpc.RpcMethodHandler[Any, Any]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[RpcHandler]]
+Behaviour = Callable[[Any, Any], Awaitable[Any]]
+RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[RpcHandler | None]]"
 
 OPTIONS: Final = (("grpc.so_reuseport", 0),)
 
@@ -65,17 +65,21 @@ def intercepted_server(
     return server
 
 
-def _replaced(handler: RpcHandler, behaviour: Handler) -> RpcHandler:
-    return grpc.unary_unary_rpc_method_handler(
-        behaviour,  # type: ignore[arg-type] # the stubs know synchronous behaviours alone
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
+async def _inner(
+    continuation: Continuation, details: grpc.HandlerCallDetails
+) -> tuple[Behaviour, Callable[[Behaviour], RpcHandler]]:
+    """What a call would do without this interceptor, and how to put something else in its place."""
+    handler = await continuation(details)
+    assert handler is not None
 
+    def replaced(behaviour: Behaviour) -> RpcHandler:
+        return grpc.unary_unary_rpc_method_handler(
+            behaviour,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
 
-def _behaviour(handler: RpcHandler) -> Handler:
-    assert handler.unary_unary is not None
-    return handler.unary_unary  # type: ignore[return-value] # the same
+    return cast("Behaviour", handler.unary_unary), replaced
 
 
 def _code(context: Any) -> str:
@@ -87,8 +91,7 @@ class _Metrics(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> RpcHandler:
-        handler = await continuation(handler_call_details)
-        behaviour = _behaviour(handler)
+        behaviour, replaced = await _inner(continuation, handler_call_details)
         _, service, method = handler_call_details.method.split("/")
 
         async def measured(request: Any, context: Any) -> Any:
@@ -99,7 +102,7 @@ class _Metrics(grpc.aio.ServerInterceptor):
                 _HANDLING.labels(service, method).observe(time.perf_counter() - began)
                 _HANDLED.labels(service, method, _code(context)).inc()
 
-        return _replaced(handler, measured)
+        return replaced(measured)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -126,8 +129,7 @@ class _AccessLog(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> RpcHandler:
-        handler = await continuation(handler_call_details)
-        behaviour = _behaviour(handler)
+        behaviour, replaced = await _inner(continuation, handler_call_details)
         trace = dict(handler_call_details.invocation_metadata).get("traceparent", "")
 
         async def logged(request: Any, context: Any) -> Any:
@@ -145,7 +147,7 @@ class _AccessLog(grpc.aio.ServerInterceptor):
                 }
                 self._log.info("call", extra={"call": call})
 
-        return _replaced(handler, logged)
+        return replaced(logged)
 
 
 class _Authentication(grpc.aio.ServerInterceptor):
@@ -158,11 +160,11 @@ class _Authentication(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> RpcHandler:
-        handler = await continuation(handler_call_details)
-        behaviour = _behaviour(handler)
+        behaviour, replaced = await _inner(continuation, handler_call_details)
         bearer = str(dict(handler_call_details.invocation_metadata).get("authorization", ""))
 
         async def authenticated(request: Any, context: Any) -> Any:
+            claims: dict[str, Any] = {}
             try:
                 token = bearer.removeprefix("Bearer ")
                 key = self._keys[jwt.get_unverified_header(token).get("kid")]
@@ -174,4 +176,4 @@ class _Authentication(grpc.aio.ServerInterceptor):
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, "another brand")
             return await behaviour(request, context)
 
-        return _replaced(handler, authenticated)
+        return replaced(authenticated)

@@ -1,4 +1,4 @@
-"""What every benchmark needs: ratios of paired rounds, a gate that fails it, the machine in words, its last line.
+"""What every benchmark needs: ratios of paired rounds, gates, the machine in words, the last line.
 
 The machines this runs on are shared and noisy: whatever is compared is measured in short rounds, in turn, and
 only figures of one round are divided by each other.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -52,8 +53,10 @@ def machine(*packages: str) -> str:
 
 def _cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    found = (
+        re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    )
+    return found[1] if found else "unknown CPU"
 
 
 def print_result(values: Mapping[str, float]) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import orjson
@@ -29,7 +29,6 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import rpc_servers
 from bench.measure import GateFailed, Spread, gate, machine, print_result
 from bench.rpc_servers import HANGING_METHOD, METER, METHOD, SERVICE, brand_reply
 from daogou.members.v1.directory_pb2 import GetBrandRequest, GetStoreRequest
@@ -46,6 +45,7 @@ _SAYS: Final = {"ours": "Daogou's chain", "echo": "bare echo (floor)", "peer": "
 _LOGGED: Final = ("timestamp", "level", "event", "method", "code", "ms", "trace_id", "caller", "brand_id")
 
 Metadata = tuple[tuple[str, str], ...]
+Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _metadata(token: str) -> Metadata:
 
 
 def _brand_id(index: int) -> str:
-    return "brand" + "".join("abcdefghijklmnopqrstuvwxyz234567"[index // 32**place % 32] for place in range(11))
+    return f"brand{index:011}".translate(str.maketrans("0189", "abcd"))
 
 
 def prepared_calls(keys: LocalKeys) -> list[Prepared]:
@@ -112,6 +112,11 @@ class LogReader:
         return b"".join(self._last).split(b"\n")[1:-1]
 
 
+def _channel(port: int) -> grpc.aio.Channel:
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+    return grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options)
+
+
 class Served:
     """A server in a process of its own, and a channel to it."""
 
@@ -120,7 +125,7 @@ class Served:
         self.calls = 0
         """Made so far that the server must have counted and logged."""
         self.rounds: list[Round] = []
-        (port,) = free_ports(1)
+        port, meter_port = free_ports(2)
         self._child = start_child(
             [
                 sys.executable,
@@ -128,19 +133,18 @@ class Served:
                 "from bench import rpc_servers; rpc_servers.main()",
                 name,
                 str(port),
+                str(meter_port),
                 str(jwks_file),
             ],
             output=PIPE,
         )
         assert self._child.stdout is not None
         self.log = LogReader(self._child.stdout.fileno())
-        self._channel = grpc.aio.insecure_channel(
-            f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-        )
+        self._channel, self._meter_channel = _channel(port), _channel(meter_port)
         # Bytes as they are: the client is to be light.
-        self.method = self._channel.unary_unary(f"/{SERVICE}/{METHOD}")
-        self.hanging = self._channel.unary_unary(f"/{SERVICE}/{HANGING_METHOD}")
-        self._meter = self._channel.unary_unary("/" + "/".join(METER))
+        self.method: Call = self._channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        self.hanging: Call = self._channel.unary_unary(f"/{SERVICE}/{HANGING_METHOD}")
+        self._meter: Call = self._meter_channel.unary_unary("/" + "/".join(METER))
 
     async def meter(self) -> tuple[int, dict[str, int]]:
         """CPU nanoseconds the process has used, and the calls it counted, as `METHOD CODE`."""
@@ -178,6 +182,7 @@ class Served:
     async def stop(self) -> None:
         """Ends the process."""
         await self._channel.close()
+        await self._meter_channel.close()
         self._child.kill()
         self._child.wait()
 
@@ -249,7 +254,8 @@ async def accounts(served: Served, calls: Sequence[Prepared]) -> None:
             break
         await asyncio.sleep(0.1)
     gate(
-        served.log.lines == served.calls, f"{served.name}: {served.calls} calls, but {served.log.lines} log lines"
+        served.log.lines == served.calls,
+        f"{served.name}: {served.calls} calls, but {served.log.lines} log lines",
     )
     traces = {dict(call.metadata)["traceparent"][3:35]: f"pos-{index}" for index, call in enumerate(calls)}
     for line in served.log.last():
@@ -312,7 +318,8 @@ def show(all_served: dict[str, Served]) -> None:
             f"{per_call.median:.1f}",
             f"{1e6 / per_call.median:,.0f}",
             f"{here.median:,.0f}",
-            *(("", "") if name == "ours" else (f"{ratio.median:.2f}", f"{ratio.least:.2f}–{ratio.greatest:.2f}")),
+            "" if name == "ours" else f"{ratio.median:.2f}",
+            "" if name == "ours" else f"{ratio.least:.2f}–{ratio.greatest:.2f}",
         )
     Console().print(table)
     print(machine("grpcio", "protobuf", "uvloop"))

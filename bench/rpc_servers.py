@@ -1,12 +1,13 @@
 """The servers of `bench.rpc`, a process each: the same method, around it our chain, nothing, or the peer's.
 
-`python -c 'from bench import rpc_servers; rpc_servers.main()' NAME PORT JWKS_FILE`; the access log goes to
-standard output as in production. `METER` tells what the process has used and counted.
+`python -c 'from bench import rpc_servers; rpc_servers.main()' NAME PORT METER_PORT JWKS_FILE`; the access log
+goes to standard output as in production. On METER_PORT, `METER` tells what the process has used and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,7 @@ UNARY_TIMEOUT_S: Final = 2.0
 _CREATED: Final = Timestamp(seconds=1_750_000_000, nanos=123_000_000)
 
 
+@functools.cache
 def brand_reply(brand_id: str) -> GetBrandResponse:
     """The reply to a request for this brand, of the size that a real one has."""
     return GetBrandResponse(
@@ -61,18 +63,19 @@ def brand_reply(brand_id: str) -> GetBrandResponse:
     )
 
 
-async def _get_brand(request: GetBrandRequest, context: Any) -> GetBrandResponse:
+async def _get_brand(request: GetBrandRequest, _context: Any) -> GetBrandResponse:
     return brand_reply(request.brand_id)
 
 
-class _Directory(directory_pb2_grpc.DirectoryServiceServicer):
-    """A directory that answers from nowhere. Its `GetStore` does not answer at all."""
+async def _hang(_request: Any, _context: Any) -> None:
+    await asyncio.Event().wait()
 
-    async def GetBrand(self, request: GetBrandRequest, context: Any) -> GetBrandResponse:  # type: ignore[override] # noqa: N802
-        return brand_reply(request.brand_id)
 
-    async def GetStore(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await asyncio.Event().wait()
+class _Servicer:
+    """Answers `GetBrand` from nowhere, and whatever else a contract has never."""
+
+    def __getattr__(self, name: str) -> floors.Behaviour:
+        return _get_brand if name == METHOD else _hang
 
 
 def _ours(jwks_file: Path) -> grpc.aio.Server:
@@ -88,26 +91,22 @@ def _ours(jwks_file: Path) -> grpc.aio.Server:
     )
     logs.configure("members", "auto", "info")
     server = grpc.aio.server(options=floors.OPTIONS)
-    Wrapping(config, TokenVerifier(KeySet(jwks_file), "daogou")).add(
-        server,
-        [
-            (directory_pb2_grpc.add_DirectoryServiceServicer_to_server, _Directory()),
-            (member_pb2_grpc.add_MemberServiceServicer_to_server, member_pb2_grpc.MemberServiceServicer()),
-            (binding_pb2_grpc.add_BindingServiceServicer_to_server, binding_pb2_grpc.BindingServiceServicer()),
-            (
-                guide_code_pb2_grpc.add_GuideCodeServiceServicer_to_server,
-                guide_code_pb2_grpc.GuideCodeServiceServicer(),
-            ),
-        ],
+    adds = (
+        directory_pb2_grpc.add_DirectoryServiceServicer_to_server,
+        member_pb2_grpc.add_MemberServiceServicer_to_server,
+        binding_pb2_grpc.add_BindingServiceServicer_to_server,
+        guide_code_pb2_grpc.add_GuideCodeServiceServicer_to_server,
     )
+    verifier = TokenVerifier(KeySet(jwks_file), "daogou")
+    Wrapping(config, verifier).add(server, [(add, _Servicer()) for add in adds])
     return server
 
 
 def _server(name: str, jwks_file: Path) -> tuple[grpc.aio.Server, prometheus_client.CollectorRegistry]:
     if name == "ours":
         return _ours(jwks_file), prometheus_client.REGISTRY
-    handler = grpc.unary_unary_rpc_method_handler(
-        _get_brand,  # type: ignore[arg-type] # the stubs know synchronous behaviours alone
+    handler: floors.RpcHandler = grpc.unary_unary_rpc_method_handler(
+        _get_brand,
         request_deserializer=GetBrandRequest.FromString,
         response_serializer=GetBrandResponse.SerializeToString,
     )
@@ -127,23 +126,29 @@ def _handled(registry: prometheus_client.CollectorRegistry) -> dict[str, int]:
     }
 
 
-async def _serve(name: str, port: str, jwks_file: Path) -> None:
-    server, registry = _server(name, jwks_file)
+def _meter(registry: prometheus_client.CollectorRegistry) -> grpc.aio.Server:
+    """A server of its own, so that nothing surrounds it."""
 
-    async def read_meter(_request: bytes, _context: Any) -> bytes:
+    async def read(_request: bytes, _context: Any) -> bytes:
         # The clock first: counting is not what is measured.
         return orjson.dumps({"cpu_ns": time.process_time_ns(), "handled": _handled(registry)})
 
     service, method = METER
-    meter = grpc.unary_unary_rpc_method_handler(read_meter)  # type: ignore[arg-type] # the same
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: meter}),))
+    return floors.bare_server(service, method, grpc.unary_unary_rpc_method_handler(read))
+
+
+async def _serve(name: str, port: str, meter_port: str, jwks_file: Path) -> None:
+    server, registry = _server(name, jwks_file)
+    meter = _meter(registry)
     server.add_insecure_port(f"127.0.0.1:{port}")
+    meter.add_insecure_port(f"127.0.0.1:{meter_port}")
     await server.start()
+    await meter.start()
     await server.wait_for_termination()
 
 
 def main() -> None:
     """Serves until the process is ended."""
-    name, port, jwks_file = sys.argv[1:]
+    name, port, meter_port, jwks_file = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(name, port, Path(jwks_file)))
+        runner.run(_serve(name, port, meter_port, Path(jwks_file)))

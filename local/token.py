@@ -30,6 +30,7 @@ def mint(
     role: str,
     *,
     brand: str = "",
+    region: str = "",
     store: str = "",
     guide: str = "",
     subject: str = "",
@@ -40,7 +41,7 @@ def mint(
     Raises: ValueError that names every mistake, one a line.
     """
     role = role.upper()
-    if mistakes := _mistakes(role, brand, store, guide, ttl_s):
+    if mistakes := _mistakes(role, brand, region, store, guide, ttl_s):
         raise ValueError("\n".join(mistakes))
     jwk = keys.issuer()
     now = int(time.time())
@@ -52,18 +53,20 @@ def mint(
         "exp": now + int(ttl_s),
         "role": role,
     }
-    scope = {"brand_id": brand, "store_id": store, "guide_id": guide}
+    scope = {"brand_id": brand, "region_id": region, "store_id": store, "guide_id": guide}
     claims.update({name: value for name, value in scope.items() if value})
     return jwt.encode(claims, jwt.PyJWK(jwk).key, algorithm="EdDSA", headers={"kid": jwk["kid"]})
 
 
-def _mistakes(role: str, brand: str, store: str, guide: str, ttl_s: float) -> list[str]:
+def _mistakes(role: str, brand: str, region: str, store: str, guide: str, ttl_s: float) -> list[str]:
     """In words, in terms of the command line's options."""
     said = []
     if role not in ROLES:
         said.append(f"--role {role} is none of {' '.join(ROLES)}")
     elif role not in _TENANTLESS and not brand:
         said.append(f"--role {role} requires --brand")
+    if role == "REGION_MANAGER" and not region:
+        said.append(f"--role {role} requires --region")
     if role in {"STORE_MANAGER", "GUIDE"} and not store:
         said.append(f"--role {role} requires --store")
     if role == "GUIDE" and not guide:
@@ -80,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--role", required=True, help=f"one of {' '.join(ROLES)}, in any case")
     parser.add_argument("--brand", default="", help="brand id; required but for PLATFORM and SERVICE")
+    parser.add_argument("--region", default="", help="region id; required for REGION_MANAGER")
     parser.add_argument("--store", default="", help="store id; required for STORE_MANAGER and GUIDE")
     parser.add_argument("--guide", default="", help="guide id; required for GUIDE")
     parser.add_argument("--subject", default="", help="who calls, as audit records show it")
@@ -90,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             LocalKeys.made(_UP_KEYS),
             given.role,
             brand=given.brand,
+            region=given.region,
             store=given.store,
             guide=given.guide,
             subject=given.subject,

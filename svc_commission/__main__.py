@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from pydantic import FilePath
 
+from chassis import background
 from chassis.audit import Audit
 from chassis.ids import new_id
 from chassis.mongo.schema import Schema
@@ -16,7 +17,7 @@ from chassis.sealing import Sealer
 from chassis.settings import ServiceSettings
 from daogou.commission.v1 import ledger_pb2_grpc, order_event_pb2_grpc, plan_pb2_grpc
 from svc_commission import store_order
-from svc_commission.background import Background
+from svc_commission.background import Rounds
 from svc_commission.ingest import Ingest
 from svc_commission.members_client import MembersClient
 from svc_commission.servicer_ledger import LedgerServicer
@@ -50,7 +51,7 @@ async def composed(around: Surroundings[CommissionSettings]) -> AsyncIterator[Se
     audit = Audit(around.database["audit"], new_id())
     async with client.connect(config.members_target, token) as channel:
         ingest = Ingest(orders, plans, MembersClient(channel), sealer, now, new_id)
-        async with Background(orders, ingest, now).running():
+        async with background.running(Rounds(orders, ingest, now).all()):
             yield [
                 (
                     order_event_pb2_grpc.add_OrderEventServiceServicer_to_server,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from pydantic import FilePath
 
+from chassis import background
 from chassis.audit import Audit
 from chassis.ids import new_id
 from chassis.mongo.schema import Schema
@@ -14,16 +15,31 @@ from chassis.rpc import server
 from chassis.rpc.server import Registration, Service, Surroundings
 from chassis.sealing import KeyRing, Sealer
 from chassis.settings import ServiceSettings
-from daogou.members.v1 import binding_pb2_grpc, directory_pb2_grpc, guide_code_pb2_grpc, member_pb2_grpc
-from svc_members import store_directory, store_guide_code, store_member
+from daogou.members.v1.activity_pb2_grpc import add_ActivityServiceServicer_to_server as add_activity
+from daogou.members.v1.binding_pb2_grpc import add_BindingServiceServicer_to_server as add_binding
+from daogou.members.v1.directory_pb2_grpc import add_DirectoryServiceServicer_to_server as add_directory
+from daogou.members.v1.guide_code_pb2_grpc import add_GuideCodeServiceServicer_to_server as add_guide_code
+from daogou.members.v1.handover_pb2_grpc import add_HandoverServiceServicer_to_server as add_handover
+from daogou.members.v1.member_pb2_grpc import add_MemberServiceServicer_to_server as add_member
+from daogou.members.v1.region_pb2_grpc import add_RegionServiceServicer_to_server as add_region
+from svc_members import store_activity, store_directory, store_guide_code, store_handover, store_member
+from svc_members.code_signer import CodeSigner
+from svc_members.entities import guide_kind
+from svc_members.handovers import Handovers
 from svc_members.identities import IdentitySealer
+from svc_members.servicer_activity import ActivityServicer, Lapses
 from svc_members.servicer_binding import BindingServicer
 from svc_members.servicer_directory import DirectoryServicer
 from svc_members.servicer_guide_code import GuideCodeServicer
+from svc_members.servicer_handover import HandoverServicer
 from svc_members.servicer_member import MemberServicer
+from svc_members.servicer_region import RegionServicer
+from svc_members.store_activity import ActivityStore
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_guide_code import GuideCodeStore
+from svc_members.store_handover import HandoverStore
 from svc_members.store_member import MemberStore
+from svc_members.store_region import RegionStore
 
 
 class MembersSettings(ServiceSettings):
@@ -38,36 +54,42 @@ class MembersSettings(ServiceSettings):
 
 
 SCHEMA = Schema(
-    version=1, indexes=[*store_directory.INDEXES, *store_member.INDEXES, *store_guide_code.INDEXES]
+    version=1,
+    indexes=[
+        *store_directory.INDEXES,
+        *store_member.INDEXES,
+        *store_guide_code.INDEXES,
+        *store_activity.INDEXES,
+        *store_handover.INDEXES,
+    ],
 )
 
 
 @contextlib.asynccontextmanager
 async def composed(around: Surroundings[MembersSettings]) -> AsyncIterator[Sequence[Registration]]:
     """The service's parts, put together."""
-    config, now = around.settings, around.clock.now
+    config, now, database = around.settings, around.clock.now, around.database
     sealer = IdentitySealer(Sealer.from_file(config.pii_keys_file))
-    code_keys = KeyRing.from_file(config.guide_code_keys_file)
-    directory = DirectoryStore(around.database)
-    members = MemberStore(around.database, around.clock)
-    codes = GuideCodeStore(around.database)
-    audit = Audit(around.database["audit"], new_id())
-    code = GuideCodeServicer(directory, members, codes, sealer, code_keys, config.guide_code_link_base, now)
-    yield [
-        (
-            directory_pb2_grpc.add_DirectoryServiceServicer_to_server,
-            DirectoryServicer(directory, sealer, now),
-        ),
-        (
-            member_pb2_grpc.add_MemberServiceServicer_to_server,
-            MemberServicer(directory, members, sealer, audit, now),
-        ),
-        (
-            binding_pb2_grpc.add_BindingServiceServicer_to_server,
-            BindingServicer(directory, members, sealer, now),
-        ),
-        (guide_code_pb2_grpc.add_GuideCodeServiceServicer_to_server, code),
-    ]
+    signer = CodeSigner(KeyRing.from_file(config.guide_code_keys_file), config.guide_code_link_base)
+    directory, members = DirectoryStore(database), MemberStore(database, around.clock)
+    codes, activity, offers = GuideCodeStore(database), ActivityStore(database), HandoverStore(database)
+    regions, audit = RegionStore(database), Audit(database["audit"], new_id())
+    handovers = Handovers(directory, members, offers, guide_kind(sealer), now)
+    rounds = {
+        "lapse": Lapses(directory, members, activity, now).round,
+        "offer": handovers.offering_round,
+        "accept": handovers.overdue_round,
+    }
+    async with background.running(rounds):
+        yield [
+            (add_directory, DirectoryServicer(directory, regions, sealer, now)),
+            (add_region, RegionServicer(directory, regions, sealer, now)),
+            (add_member, MemberServicer(directory, members, sealer, audit, now)),
+            (add_binding, BindingServicer(directory, members, sealer, now)),
+            (add_guide_code, GuideCodeServicer(directory, members, codes, sealer, signer, now)),
+            (add_activity, ActivityServicer(directory, members, activity, now)),
+            (add_handover, HandoverServicer(directory, offers, handovers, sealer, now)),
+        ]
 
 
 if __name__ == "__main__":

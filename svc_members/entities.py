@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from chassis.errors import Violation
+from chassis.errors import Refused, Violation
 from chassis.mongo.connection import Document
 from chassis.times import to_timestamp
 from daogou.common.v1.channel_pb2 import Channel
@@ -23,12 +23,13 @@ from daogou.members.v1.directory_pb2 import (
     Guide,
     GuideState,
     OpeningHours,
+    RenewOn,
     ShopAccount,
     Snatch,
     Store,
     StoreKind,
 )
-from svc_members import identities
+from svc_members import identities, postings
 from svc_members.identities import IdentitySealer
 from svc_members.rules import binding
 
@@ -62,6 +63,8 @@ def policy_of(brand: Document) -> binding.Policy:
         protection_days=stored["protection_days"],
         self_binding=stored["self_binding"],
         pool_claim=stored["pool_claim"],
+        validity_days=stored["validity_days"],
+        renew_on=binding.RenewOn(stored["renew_on"]),
     )
 
 
@@ -74,7 +77,20 @@ def _policy_document(message: BindingPolicy) -> Document:
         "protection_days": days,
         "self_binding": message.self_binding,
         "pool_claim": message.pool_claim,
+        "validity_days": message.validity_days
+        if message.HasField("validity_days")
+        else default.validity_days,
+        "renew_on": RenewOn.Name(message.renew_on).removeprefix("RENEW_ON_")
+        if message.renew_on
+        else default.renew_on.value,
     }
+
+
+def _brand_problems(brand: Brand, path: str) -> list[Violation]:
+    policy = brand.binding_policy
+    if policy.HasField("validity_days") and policy.validity_days == 0:
+        return [Violation(f"{path}binding_policy.validity_days", "must be -1 or at least 1")]
+    return []
 
 
 def _brand_document(_brand_id: str, brand: Brand) -> Document:
@@ -98,6 +114,8 @@ def _brand_message(document: Document) -> Brand:
             protection_days=policy.protection_days,
             self_binding=policy.self_binding,
             pool_claim=policy.pool_claim,
+            validity_days=policy.validity_days,
+            renew_on=RenewOn.Value(f"RENEW_ON_{policy.renew_on}"),
         ),
         create_time=to_timestamp(document["create_time"]),
         update_time=to_timestamp(document["update_time"]),
@@ -140,6 +158,7 @@ def _store_document(_brand_id: str, store: Store) -> Document:
             for weekday, opens, closes in hours
         ],
         "shops": [shop_key(shop) for shop in store.shops],
+        "region_id": store.region_id,
     }
 
 
@@ -171,10 +190,19 @@ def _store_message(document: Document) -> Store:
         shops=[_shop_account(key) for key in document.get("shops", ())],
         create_time=to_timestamp(document["create_time"]),
         update_time=to_timestamp(document["update_time"]),
+        region_id=document.get("region_id", ""),
     )
 
 
+def check_employed(holder: Document) -> None:
+    """Raises: Refused GUIDE_RESIGNED when the holder of a code is a guide who has left."""
+    if holder.get("state") == "RESIGNED":
+        raise Refused("GUIDE_RESIGNED", "the guide has resigned")
+
+
 def _guide_problems(guide: Guide, path: str) -> list[Violation]:
+    if guide.state == GuideState.GUIDE_STATE_RESIGNED:
+        return [Violation(f"{path}state", "becomes RESIGNED by ResignGuide alone")]
     return identities.all_problems(guide.accounts, f"{path}accounts")
 
 
@@ -197,6 +225,7 @@ def _guide_message(document: Document) -> Guide:
         accounts=[masked_identity(stored) for stored in document["accounts"]],
         create_time=to_timestamp(document["create_time"]),
         update_time=to_timestamp(document["update_time"]),
+        postings=postings.messages_of(document),
     )
 
 
@@ -206,7 +235,7 @@ BRAND = Kind(
     unknown_reason="BRAND_UNKNOWN",
     message=Brand,
     mutable=frozenset({"display_name", "binding_policy"}),
-    problems=lambda _brand, _path: [],
+    problems=_brand_problems,
     to_document=_brand_document,
     to_message=_brand_message,
 )
@@ -216,7 +245,7 @@ STORE = Kind(
     collection="stores",
     unknown_reason="STORE_UNKNOWN",
     message=Store,
-    mutable=frozenset({"display_name", "location", "address", "opening_hours", "shops"}),
+    mutable=frozenset({"display_name", "location", "address", "opening_hours", "shops", "region_id"}),
     problems=_store_problems,
     to_document=_store_document,
     to_message=_store_message,

@@ -13,7 +13,7 @@ from chassis.rpc.items import to_item_error
 from chassis.times import from_timestamp
 from daogou.members.v1 import binding_pb2 as pb
 from svc_members import identities
-from svc_members.entities import BRAND, Kind, guide_kind, policy_of
+from svc_members.entities import BRAND, Kind, check_employed, guide_kind, policy_of
 from svc_members.identities import IdentitySealer
 from svc_members.messages import binding_message
 from svc_members.rules import binding
@@ -68,6 +68,8 @@ class BindingServicer:
             self._directory.find(self._guide, request.brand_id, request.guide_id),
         )
 
+        check_employed(guide)
+
         async def read() -> Member:
             return await self._members.find(request.brand_id, request.member_id)
 
@@ -81,8 +83,9 @@ class BindingServicer:
             )
             return binding.claim(member.rows, claim, policy_of(brand), next_id)
 
-        member, decision = await self._members.decided(read, claimed)
-        standing = next(row for row in member.rows if row.binding_id == decision.standing.binding_id)
+        member, _ = await self._members.decided(read, claimed)
+        standing = binding.standing(member.rows)
+        assert standing is not None, "whoever was claimed is somebody's"
         return pb.ClaimMemberResponse(binding=binding_message(member, standing))
 
     async def ListBindingRows(

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from chassis.clock import Now
-from chassis.errors import AlreadyExists, DaogouError, Invalid, NotFound, Refused, Violation, invalid_fields
+from chassis.errors import AlreadyExists, DaogouError, NotFound, Refused, Violation, invalid_fields
 from chassis.ids import derived_id, is_id
 from chassis.mongo import idempotency
 from chassis.mongo.connection import Document
 from chassis.rpc import limits
 from chassis.rpc.items import to_item_error
+from chassis.times import from_timestamp
 from daogou.members.v1 import directory_pb2 as pb
-from svc_members.entities import BRAND, STORE, Kind, guide_kind, shop_key
+from svc_members import postings
+from svc_members.entities import BRAND, STORE, Kind, check_employed, guide_kind, shop_key
 from svc_members.identities import IdentitySealer
+from svc_members.paging import PAGE_SIZE_DEFAULT, opened_page_token, page_token
+from svc_members.rules import region
 from svc_members.store_directory import DirectoryStore, document_id
+from svc_members.store_region import RegionStore
 
 M = TypeVar("M", bound=Message)
-
-PAGE_SIZE_DEFAULT = 100
+Refusal = Callable[[M], DaogouError | None]
+"""What the directory says against an item, if anything."""
 
 
 class DirectoryServicer:
     """Implements daogou.members.v1.DirectoryService."""
 
-    def __init__(self, store: DirectoryStore, sealer: IdentitySealer, now: Now) -> None:
+    def __init__(self, store: DirectoryStore, regions: RegionStore, sealer: IdentitySealer, now: Now) -> None:
         self._store = store
+        self._regions = regions
         self._guide = guide_kind(sealer)
         self._digest = sealer.digest
         self._now = now
@@ -52,17 +56,13 @@ class DirectoryServicer:
         return pb.ListBrandsResponse(brands=brands, next_page_token=token)
 
     async def CreateStore(self, request: pb.CreateStoreRequest, context: Any) -> pb.CreateStoreResponse:
-        await self._store.find(BRAND, request.brand_id, request.brand_id)
-        [store] = await self._create(
-            STORE, request.brand_id, request.request_id, [request.store], prefix="store."
-        )
+        [store] = await self._open(request.brand_id, request.request_id, [request.store], prefix="store.")
         return pb.CreateStoreResponse(store=_or_raised(store))
 
     async def BatchCreateStores(
         self, request: pb.BatchCreateStoresRequest, context: Any
     ) -> pb.BatchCreateStoresResponse:
-        await self._store.find(BRAND, request.brand_id, request.brand_id)
-        made = await self._create(STORE, request.brand_id, request.request_id, request.stores)
+        made = await self._open(request.brand_id, request.request_id, request.stores)
         result = pb.BatchCreateStoresResponse.Result
         return pb.BatchCreateStoresResponse(
             results=[
@@ -93,11 +93,16 @@ class DirectoryServicer:
         )
 
     async def UpdateStore(self, request: pb.UpdateStoreRequest, context: Any) -> pb.UpdateStoreResponse:
-        store = await self._update(STORE, request.store_id, request, request.store)
+        named = [request.store] if "region_id" in request.update_mask.paths else []
+        refusal = await self._region_refusal(request.brand_id, named)
+        store = await self._update(STORE, request.store_id, request, request.store, refusal)
         return pb.UpdateStoreResponse(store=store)
 
     async def ListStores(self, request: pb.ListStoresRequest, context: Any) -> pb.ListStoresResponse:
-        stores, token = await self._list(STORE, request.brand_id, request.page_size, request.page_token)
+        only = {}
+        if request.region_id:
+            only["region_id"] = await self._regions_below(request.brand_id, request.region_id)
+        stores, token = await self._list(STORE, request.brand_id, request.page_size, request.page_token, only)
         return pb.ListStoresResponse(stores=stores, next_page_token=token)
 
     async def CreateGuide(self, request: pb.CreateGuideRequest, context: Any) -> pb.CreateGuideResponse:
@@ -124,20 +129,62 @@ class DirectoryServicer:
         guide = await self._update(self._guide, request.guide_id, request, request.guide)
         return pb.UpdateGuideResponse(guide=guide)
 
+    async def MoveGuide(self, request: pb.MoveGuideRequest, context: Any) -> pb.MoveGuideResponse:
+        now = self._now()
+        time = from_timestamp(request.move_time) if request.HasField("move_time") else now
+        standing = await self._store.find(self._guide, request.brand_id, request.guide_id)
+        await self._store.find(STORE, request.brand_id, request.store_id)
+
+        def move(guide: Document) -> tuple[Document, pb.MoveGuideResponse]:
+            check_employed(guide)
+            moved = postings.moved(guide, request.store_id, time, now)
+            return moved, pb.MoveGuideResponse(guide=self._guide.to_message(moved))
+
+        body = idempotency.body_hash(request, self._digest)
+        key = f"move|{request.request_id}"
+        return await self._store.change_once(
+            self._guide, standing, (key, body, now), move, pb.MoveGuideResponse
+        )
+
     async def ListGuides(self, request: pb.ListGuidesRequest, context: Any) -> pb.ListGuidesResponse:
+        only = {"store_id": [request.store_id]} if request.store_id else {}
+        if request.region_id:
+            region_ids = await self._regions_below(request.brand_id, request.region_id)
+            inside = await self._store.ids(STORE, request.brand_id, {"region_id": region_ids, **only})
+            only = {"store_id": inside}
         guides, token = await self._list(
-            self._guide, request.brand_id, request.page_size, request.page_token, request.store_id
+            self._guide, request.brand_id, request.page_size, request.page_token, only
         )
         return pb.ListGuidesResponse(guides=guides, next_page_token=token)
+
+    async def _open(
+        self, brand_id: str, request_id: str, stores: Sequence[pb.Store], *, prefix: str = ""
+    ) -> list[pb.Store | DaogouError]:
+        await self._store.find(BRAND, brand_id, brand_id)
+        refusal = await self._region_refusal(brand_id, stores)
+        return await self._create(STORE, brand_id, request_id, stores, refusal, prefix=prefix)
 
     async def _hire(
         self, brand_id: str, request_id: str, guides: Sequence[pb.Guide], *, prefix: str = ""
     ) -> list[pb.Guide | DaogouError]:
         named = [guide.store_id for guide in guides if is_id(guide.store_id)]
         known = await self._store.find_many(STORE, brand_id, named)
-        return await self._create(
-            self._guide, brand_id, request_id, guides, prefix=prefix, known_stores=set(known)
-        )
+        unknown = NotFound("STORE_UNKNOWN", "the store does not exist in this brand")
+
+        def refusal(guide: pb.Guide) -> DaogouError | None:
+            return None if guide.store_id in known else unknown
+
+        return await self._create(self._guide, brand_id, request_id, guides, refusal, prefix=prefix)
+
+    async def _region_refusal(self, brand_id: str, stores: Sequence[pb.Store]) -> Refusal[pb.Store]:
+        """What refuses those of the stores that name a region which is not there."""
+        named = {store.region_id for store in stores if is_id(store.region_id)}
+        unknown = named - set(await self._regions.tree(brand_id)) if named else frozenset()
+        return lambda store: region.unknown() if store.region_id in unknown else None
+
+    async def _regions_below(self, brand_id: str, region_id: str) -> list[str]:
+        """A region and all below it. Raises: NotFound REGION_UNKNOWN."""
+        return sorted(region.descendants(await self._regions.tree(brand_id), region_id))
 
     async def _create(
         self,
@@ -145,9 +192,9 @@ class DirectoryServicer:
         brand_id: str,
         request_id: str,
         items: Sequence[M],
+        refusal: Refusal[M] = lambda _: None,
         *,
         prefix: str = "",
-        known_stores: set[str] | None = None,
     ) -> list[M | DaogouError]:
         """Creates each item that is acceptable; what stands in its place, or why nothing does, in order.
 
@@ -158,8 +205,8 @@ class DirectoryServicer:
         for index, item in enumerate(items):
             if found := limits.violations(item, prefix) or kind.problems(item, prefix):
                 results.append(invalid_fields(found))
-            elif known_stores is not None and item.store_id not in known_stores:  # type: ignore[attr-defined]
-                results.append(NotFound("STORE_UNKNOWN", "the store does not exist in this brand"))
+            elif refused := refusal(item):
+                results.append(refused)
             else:
                 accepted.append((index, self._new_document(kind, brand_id, request_id, index, item)))
                 results.append(item)
@@ -188,7 +235,9 @@ class DirectoryServicer:
         )
         return document
 
-    async def _update(self, kind: Kind[M], entry_id: str, request: Any, item: M) -> M:
+    async def _update(
+        self, kind: Kind[M], entry_id: str, request: Any, item: M, refusal: Refusal[M] = lambda _: None
+    ) -> M:
         """Changes the masked fields, once for one request."""
         paths = set(request.update_mask.paths)
         found = [
@@ -209,6 +258,9 @@ class DirectoryServicer:
             raise invalid_fields(found)
 
         def change(entry: Document) -> tuple[Document, M]:
+            check_employed(entry)
+            if refused := refusal(masked):
+                raise refused
             wanted = kind.to_document(brand_id, masked)
             changed = {**entry, **{path: wanted[path] for path in paths}, "update_time": now}
             return changed, kind.to_message(changed)
@@ -217,14 +269,19 @@ class DirectoryServicer:
         return await self._store.change_once(kind, standing, (key, body, now), change, kind.message)
 
     async def _list(
-        self, kind: Kind[M], brand_id: str, page_size: int, page_token: str, store_id: str = ""
+        self,
+        kind: Kind[M],
+        brand_id: str,
+        page_size: int,
+        token: str,
+        only: Mapping[str, Sequence[str]] | None = None,
     ) -> tuple[list[M], str]:
-        """One page and the token of the next."""
+        """One page and the token of the next. `only`: as DirectoryStore.page."""
         size = page_size or PAGE_SIZE_DEFAULT
-        after_id = _opened_page_token(page_token)
-        found = await self._store.page(kind, brand_id, after_id, size + 1, store_id)
-        token = _page_token(found[size - 1][f"{kind.name}_id"]) if len(found) > size else ""
-        return [kind.to_message(document) for document in found[:size]], token
+        after_id = opened_page_token(token)
+        found = await self._store.page(kind, brand_id, after_id, size + 1, only or {})
+        following = page_token(found[size - 1][f"{kind.name}_id"]) if len(found) > size else ""
+        return [kind.to_message(document) for document in found[:size]], following
 
 
 def _or_raised(result: M | DaogouError) -> M:
@@ -257,20 +314,3 @@ def _copy_field(source: Message, target: Message, name: str) -> None:
         setattr(target, name, value)
     elif source.HasField(name):
         getattr(target, name).CopyFrom(value)
-
-
-def _page_token(last_id: str) -> str:
-    return base64.urlsafe_b64encode(last_id.encode()).rstrip(b"=").decode()
-
-
-def _opened_page_token(token: str) -> str:
-    """The id after which the page begins. Raises: Invalid PAGE_TOKEN_INVALID."""
-    if not token:
-        return ""
-    try:
-        last_id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
-    except (binascii.Error, ValueError):
-        last_id = ""
-    if not is_id(last_id):
-        raise Invalid("PAGE_TOKEN_INVALID", "this page_token was not given by this method")
-    return last_id

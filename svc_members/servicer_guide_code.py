@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import secrets
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import segno
 from prometheus_client import Counter
 
 from chassis.clock import Now
@@ -16,11 +14,11 @@ from chassis.errors import Invalid, Refused, Violation, invalid_fields
 from chassis.ids import bytes_of_id, id_of_bytes, is_id, new_id
 from chassis.mongo import idempotency
 from chassis.mongo.connection import Document
-from chassis.sealing import KeyRing
 from chassis.times import from_timestamp, to_timestamp
 from daogou.members.v1 import guide_code_pb2 as pb
-from svc_members import identities
-from svc_members.entities import BRAND, STORE, Kind, guide_kind, policy_of
+from svc_members import identities, postings
+from svc_members.code_signer import CodeSigner
+from svc_members.entities import BRAND, STORE, Kind, check_employed, guide_kind, policy_of
 from svc_members.identities import IdentitySealer
 from svc_members.messages import binding_message
 from svc_members.rules import binding, guide_code
@@ -45,8 +43,7 @@ class GuideCodeServicer:
         members: MemberStore,
         codes: GuideCodeStore,
         sealer: IdentitySealer,
-        code_keys: KeyRing,
-        link_base: str,
+        signer: CodeSigner,
         now: Now,
     ) -> None:
         self._directory = directory
@@ -54,9 +51,7 @@ class GuideCodeServicer:
         self._codes = codes
         self._sealer = sealer
         self._guide: Kind[Any] = guide_kind(sealer)
-        self._keys = {int(kid): key for kid, key in code_keys.keys.items()}
-        self._key_number = int(code_keys.current)
-        self._link_base = link_base
+        self._signer = signer
         self._now = now
 
     async def CreateGuideCode(
@@ -77,17 +72,20 @@ class GuideCodeServicer:
             expire_time=(now + ttl).replace(microsecond=0),
             nonce=secrets.token_bytes(guide_code.NONCE_BYTES),
         )
-        text = guide_code.signed(code, self._key_number, self._keys[self._key_number])
-        link = f"{self._link_base}{text}"
-        svg, png = await asyncio.to_thread(_drawn, link)
+        text = self._signer.signed(code)
+        svg, png = await asyncio.to_thread(self._signer.drawn, text)
         return pb.CreateGuideCodeResponse(
-            code=text, link=link, qr_svg=svg, qr_png=png, expire_time=to_timestamp(code.expire_time)
+            code=text,
+            link=self._signer.link(text),
+            qr_svg=svg,
+            qr_png=png,
+            expire_time=to_timestamp(code.expire_time),
         )
 
     async def CreateCodeAlias(
         self, request: pb.CreateCodeAliasRequest, context: Any
     ) -> pb.CreateCodeAliasResponse:
-        code = self._opened(request.brand_id, request.code)
+        code = self._signer.opened(request.brand_id, request.code)
         guide_code.check_valid(code, self._now(), code.epoch)
         alias = await self._codes.give_alias(request.brand_id, request.code, code.expire_time)
         return pb.CreateCodeAliasResponse(alias=alias, expire_time=to_timestamp(code.expire_time))
@@ -116,17 +114,18 @@ class GuideCodeServicer:
         text = request.code
         if is_id(text):
             text = await self._codes.code_of(request.brand_id, text)
-        code = self._opened(request.brand_id, text)
+        code = self._signer.opened(request.brand_id, text)
         brand, holder = await asyncio.gather(
             self._directory.find(BRAND, request.brand_id, request.brand_id), self._holder_of(code)
         )
         guide_code.check_valid(code, scanned_time, holder.get("code_epoch", 0))
+        check_employed(holder)
         identity = self._sealer.stored(request.brand_id, request.identity)
 
         async def scanned(member: Member, next_id: str) -> binding.Decision:
             scan = binding.Scan(
                 guide_id=holder.get("guide_id", ""),
-                store_id=holder["store_id"],
+                store_id=postings.store_at(holder, scanned_time),
                 campaign=code.campaign,
                 scanned_time=scanned_time,
                 by_herself=await by_herself(self._members, member, holder, identity.index),
@@ -138,30 +137,25 @@ class GuideCodeServicer:
 
         member, decision = await self._members.decided(read, scanned, identity)
         SCANS.labels(decision.outcome).inc()
-        standing = next(row for row in member.rows if row.binding_id == decision.standing.binding_id)
+        standing = binding.standing(member.rows)
+        assert standing is not None, "whoever scanned is somebody's"
         return pb.ScanGuideCodeResponse(
             member_id=member.member_id,
             outcome=pb.ScanOutcome.Value(f"SCAN_OUTCOME_{decision.outcome}"),
             binding=binding_message(member, standing),
         )
 
-    def _opened(self, brand_id: str, text: str) -> GuideCode:
-        """Raises: Invalid GUIDE_CODE_MALFORMED, GUIDE_CODE_FORGED, GUIDE_CODE_OF_ANOTHER_BRAND."""
-        code = guide_code.opened(text, self._keys)
-        if id_of_bytes(code.brand) != brand_id:
-            raise Invalid("GUIDE_CODE_OF_ANOTHER_BRAND", "the code is of another brand")
-        return code
-
     async def _holder(self, brand_id: str, store_id: str, guide_id: str) -> tuple[Kind[Any], Document]:
         """Whose codes they are: the guide, who must be of the store, or the store itself.
 
-        Raises: NotFound STORE_UNKNOWN, GUIDE_UNKNOWN; Refused GUIDE_NOT_OF_STORE.
+        Raises: NotFound STORE_UNKNOWN, GUIDE_UNKNOWN; Refused GUIDE_NOT_OF_STORE, GUIDE_RESIGNED.
         """
         if not guide_id:
             return STORE, await self._directory.find(STORE, brand_id, store_id)
         guide = await self._directory.find(self._guide, brand_id, guide_id)
         if guide["store_id"] != store_id:
             raise Refused("GUIDE_NOT_OF_STORE", "the guide belongs to another store")
+        check_employed(guide)
         return self._guide, guide
 
     async def _holder_of(self, code: GuideCode) -> Document:
@@ -182,11 +176,3 @@ def _scanned_time(request: pb.ScanGuideCodeRequest, now: datetime) -> datetime:
     if scanned_time < now - SCAN_AGE_MOST:
         raise Invalid("SCAN_TOO_OLD", "scanned_time is more than 24 hours ago")
     return scanned_time
-
-
-def _drawn(link: str) -> tuple[str, bytes]:
-    """The link as a QR, error correction M: an SVG document and a PNG picture of 8 pixels a module."""
-    code = segno.make(link, error="m", micro=False)
-    png = io.BytesIO()
-    code.save(png, kind="png", scale=8, border=4)
-    return code.svg_inline(scale=4, border=4), png.getvalue()

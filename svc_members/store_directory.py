@@ -26,6 +26,7 @@ INDEXES = (
         [("brand_id", 1), ("shops", 1)],
         {"unique": True, "partialFilterExpression": {"shops": {"$exists": True}}},
     ),
+    Index("stores", "by_region", [("brand_id", 1), ("region_id", 1)]),
     Index("guides", "by_store", [("brand_id", 1), ("store_id", 1), ("guide_id", 1)]),
 )
 
@@ -130,20 +131,47 @@ class DirectoryStore:
         )
         return reply
 
+    async def brands_with_validity(self) -> list[Document]:
+        """The brands whose bindings may lapse."""
+        return [
+            brand
+            async for brand in self._database["brands"].find({"binding_policy.validity_days": {"$gt": 0}})
+        ]
+
     async def page(
-        self, kind: Kind[Any], brand_id: str, after_id: str, size: int, store_id: str = ""
+        self,
+        kind: Kind[Any],
+        brand_id: str,
+        after_id: str,
+        size: int,
+        only: Mapping[str, Sequence[str]],
     ) -> list[Document]:
-        """Up to `size` entries after one, by id: all brands, or those of a brand, or of one of its stores."""
-        query: Document
-        if kind.name == "brand":
-            query, order = {"_id": {"$gt": after_id}}, "_id"
-        elif store_id:
-            query = {"brand_id": brand_id, "store_id": store_id, "guide_id": {"$gt": after_id}}
-            order = "guide_id"
-        else:
-            # `}` follows `|`: the range holds just the keys that begin with the brand.
-            query, order = {"_id": {"$gt": f"{brand_id}|{after_id}", "$lt": brand_id + "}"}}, "_id"
-        return [found async for found in self._of(kind).find(query).sort(order, 1).limit(size)]
+        """Up to `size` entries after one, by id: all brands, or those of a brand.
+
+        `only` accepts, per field, just the values it lists.
+        """
+        query: Document = {"_id": {"$gt": after_id}}
+        if kind.name != "brand":
+            query = _within(brand_id, after_id, only)
+        return [found async for found in self._of(kind).find(query).sort("_id", 1).limit(size)]
+
+    async def ids(self, kind: Kind[Any], brand_id: str, only: Mapping[str, Sequence[str]]) -> list[str]:
+        """The ids of all entries of a brand that `only` accepts, as in `page`."""
+        field = f"{kind.name}_id"
+        return [found[field] async for found in self._of(kind).find(_within(brand_id, "", only), {field: 1})]
+
+
+def _within(brand_id: str, after_id: str, only: Mapping[str, Sequence[str]]) -> Document:
+    """The entries of a brand after one.
+
+    The range of keys holds just those that begin with the brand, for `}` follows `|`. It stands beside the
+    accepted values so that either index may be walked: the primary where most entries are accepted, the
+    other where few are.
+    """
+    query: Document = {"_id": {"$gt": f"{brand_id}|{after_id}", "$lt": brand_id + "}"}}
+    if only:
+        query["brand_id"] = brand_id
+    return query | {field: {"$in": list(values)} for field, values in only.items()}
 
 
 def _stored(document: Document) -> Document:

@@ -27,7 +27,21 @@ from svc_members.rules.binding import Cause, Decision, Row
 
 IDENTITIES_MAX = 50
 _ATTEMPTS = 20
-INDEXES = (Index("identities", "by_member", [("brand_id", 1), ("member_id", 1)]),)
+INDEXES = (
+    Index("identities", "by_member", [("brand_id", 1), ("member_id", 1)]),
+    Index(
+        "members",
+        "by_standing_guide",
+        [("brand_id", 1), ("standing.guide_id", 1), ("_id", 1)],
+        {"partialFilterExpression": {"standing.guide_id": {"$exists": True}}},
+    ),
+    Index(
+        "members",
+        "by_activity",
+        [("brand_id", 1), ("standing.active_time", 1)],
+        {"partialFilterExpression": {"standing.active_time": {"$exists": True}}},
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +179,12 @@ class MemberStore:
             {"$mergeObjects": [{"$literal": asdict(row)}, {"recorded_time": "$$recorded"}]}
             for row in decision.added
         ]
-        changed = {"rows": {"$concatArrays": [rows, added]}, "last_recorded_time": "$$recorded"}
+        changed: Document = {
+            "rows": {"$concatArrays": [rows, added]},
+            "last_recorded_time": "$$recorded",
+            # What stands, beside the rows: members are found by it.
+            "standing": _standing_document(decision.standing),
+        }
         return [
             {
                 "$replaceWith": {
@@ -185,6 +204,56 @@ class MemberStore:
             "create_time": {"$literal": member.create_time},
             "identity_count": {"$ifNull": ["$identity_count", 1]},
         }
+
+    async def record_activity(
+        self, brand_id: str, member_id: str, kind: str, time: datetime, *, renews: bool, guide_id: str = ""
+    ) -> datetime:
+        """Keeps the latest activity of a kind (`purchase`, `contact`), and returns it.
+
+        `renews`: the standing row then counts as active.
+
+        With `guide_id`, only where he is that guide's. Raises: NotFound MEMBER_UNKNOWN; Refused
+        NOT_HER_MEMBER.
+        """
+        field = f"last_{kind}_time"
+        changed: Document = {field: {"$max": [f"${field}", time]}, "rev": {"$add": ["$rev", 1]}}
+        if renews:
+            renewed = {"$max": ["$standing.active_time", time]}
+            changed["standing"] = {
+                "$cond": [
+                    {"$eq": [{"$type": "$standing"}, "object"]},
+                    {"$mergeObjects": ["$standing", {"active_time": renewed}]},
+                    "$standing",
+                ]
+            }
+        criteria = {"_id": f"{brand_id}|{member_id}"} | ({"standing.guide_id": guide_id} if guide_id else {})
+        written = await self._members.find_one_and_update(
+            criteria, [{"$set": changed}], {field: 1}, return_document=ReturnDocument.AFTER
+        )
+        if written is None:
+            await self.find(brand_id, member_id)
+            raise Refused("NOT_HER_MEMBER", "the member is not this guide's")
+        latest: datetime = written[field]
+        return latest
+
+    async def page_of_guide(self, brand_id: str, guide_id: str, after_id: str, size: int) -> list[Member]:
+        """Up to `size` members whose standing row is the guide's, by member id, after one."""
+        query = {
+            "brand_id": brand_id,
+            "standing.guide_id": guide_id,
+            "_id": {"$gt": f"{brand_id}|{after_id}"},
+        }
+        return [_member(found) async for found in self._members.find(query).sort("_id", 1).limit(size)]
+
+    async def count_of_guide(self, brand_id: str, guide_id: str) -> int:
+        """How many members a guide has."""
+        return int(await self._members.count_documents({"brand_id": brand_id, "standing.guide_id": guide_id}))
+
+    async def inactive(self, brand_id: str, active_before: datetime, size: int) -> list[Member]:
+        """Up to `size` members whose standing row was last active before or at a time, longest ago first."""
+        query = {"brand_id": brand_id, "standing.active_time": {"$lte": active_before}}
+        found = self._members.find(query).sort("standing.active_time", 1).limit(size)
+        return [_member(member) async for member in found]
 
     async def enrol(
         self, brand_id: str, identities: Sequence[StoredIdentity], new_id: Callable[[], str], now: datetime
@@ -273,6 +342,13 @@ async def by_herself(members: MemberStore, member: Member, guide: Document, inde
         return True
     links = await members.links(member.brand_id, member.member_id) if member.rev else []
     return any(link.identity.index in accounts for link in links)
+
+
+def _standing_document(row: Row | None) -> Document | None:
+    """The standing row's holder, and the last activity that keeps it from lapsing."""
+    if row is None:
+        return None
+    return {"guide_id": row.guide_id, "store_id": row.store_id, "active_time": row.valid_from_time}
 
 
 def _unknown() -> NotFound:

@@ -16,6 +16,7 @@ from daogou.common.v1.access_pb2 import Role, Scope
 
 _FOREIGN = {
     "brand_id": ("NOT_YOUR_BRAND", "the request is for another brand than the caller's"),
+    "region_id": ("NOT_YOUR_REGION", "the request is for another region than the caller's"),
     "store_id": ("NOT_YOUR_STORE", "the request is for another store than the caller's"),
     "guide_id": ("NOT_YOURS", "the request is for another guide than the caller"),
 }
@@ -32,6 +33,8 @@ def _matched(role: Role.ValueType, scope: Scope.ValueType) -> tuple[str, ...]:
     if role in TENANTLESS:
         return ()
     fields = ["brand_id"]
+    if role == Role.ROLE_REGION_MANAGER and scope >= Scope.SCOPE_STORE:
+        fields.append("region_id")
     if role == Role.ROLE_STORE_MANAGER and scope >= Scope.SCOPE_STORE:
         fields.append("store_id")
     if role == Role.ROLE_GUIDE and scope == Scope.SCOPE_STORE:
@@ -63,7 +66,7 @@ def rule_of(method: MethodDescriptor) -> AccessRule | None:
 
 
 def check(rule: AccessRule, claims: Claims, request: Message) -> None:
-    """Raises: Denied ROLE_NOT_ADMITTED, NOT_YOUR_BRAND, NOT_YOUR_STORE, NOT_YOURS."""
+    """Raises: Denied ROLE_NOT_ADMITTED, NOT_YOUR_BRAND, NOT_YOUR_REGION, NOT_YOUR_STORE, NOT_YOURS."""
     fields = rule.matched.get(claims.role)
     if fields is None:
         raise Denied("ROLE_NOT_ADMITTED", f"{Role.Name(claims.role)} may not call this method")

@@ -21,6 +21,7 @@ class Claims:
     brand_id: str
     store_id: str
     guide_id: str
+    region_id: str
     expire_time_s: float
     """Unix seconds."""
 

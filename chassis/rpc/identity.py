@@ -101,12 +101,14 @@ class TokenVerifier:
 
 def _claims(payload: dict[str, Any]) -> Claims:
     """Raises: Unauthenticated TOKEN_INVALID where claims are missing or of the wrong type."""
-    texts = {name: payload.get(name, "") for name in ("role", "brand_id", "store_id", "guide_id")}
+    names = ("role", "brand_id", "region_id", "store_id", "guide_id")
+    texts = {name: payload.get(name, "") for name in names}
     wrong = [name for name, value in texts.items() if not isinstance(value, str)]
     role = None if wrong else Role.DESCRIPTOR.values_by_name.get(f"ROLE_{texts['role']}")
     if role is None or role.number == Role.ROLE_UNSPECIFIED:
         raise Unauthenticated("TOKEN_INVALID", "the token carries no known role")
     needed = {
+        Role.ROLE_REGION_MANAGER: ["brand_id", "region_id"],
         Role.ROLE_STORE_MANAGER: ["brand_id", "store_id"],
         Role.ROLE_GUIDE: ["brand_id", "store_id", "guide_id"],
     }.get(Role.ValueType(role.number), [] if role.number in TENANTLESS else ["brand_id"])
@@ -118,5 +120,6 @@ def _claims(payload: dict[str, Any]) -> Claims:
         brand_id=texts["brand_id"],
         store_id=texts["store_id"],
         guide_id=texts["guide_id"],
+        region_id=texts["region_id"],
         expire_time_s=float(payload["exp"]),
     )

@@ -95,21 +95,18 @@ class Wrapping:
     def _wrapped(
         self, service: str, name: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        if handler.unary_unary is None:
+        if handler.unary_unary is None or handler.request_deserializer is None:
             raise ValueError(f"{service}/{name}: only unary methods can be wrapped")
         descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
         # The stubs know synchronous handlers alone.
         chain = interceptors.checked(cast("interceptors.Handler", handler.unary_unary))
         chain = interceptors.admitted(chain, access.rule_of(descriptor), self._verifier)
+        chain = interceptors.decoded(chain, handler.request_deserializer)
         chain = interceptors.timed(chain, self._timeout_s)
         chain = self._gate.limited(chain)
         chain = interceptors.answered(chain, failures.as_error, self._log)
         chain = interceptors.observed(interceptors.Method(service, name), chain)
-        return grpc.unary_unary_rpc_method_handler(
-            chain,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return grpc.unary_unary_rpc_method_handler(chain, response_serializer=handler.response_serializer)
 
 
 def _grpc_server(config: ServiceSettings) -> grpc.aio.Server:

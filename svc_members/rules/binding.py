@@ -28,12 +28,23 @@ class Snatch(enum.StrEnum):
     ALWAYS = "ALWAYS"
 
 
+class RenewOn(enum.StrEnum):
+    """What begins a binding's validity anew."""
+
+    NONE = "NONE"
+    PURCHASE = "PURCHASE"
+    CONTACT = "CONTACT"
+
+
 class Cause(enum.StrEnum):
     """Why a row was recorded."""
 
     SCAN = "SCAN"
     SNATCHED = "SNATCHED"
     CLAIM = "CLAIM"
+    LAPSED = "LAPSED"
+    RESIGNED = "RESIGNED"
+    HANDOVER = "HANDOVER"
 
 
 class Outcome(enum.StrEnum):
@@ -43,16 +54,25 @@ class Outcome(enum.StrEnum):
     ALREADY_BOUND = "ALREADY_BOUND"
     KEPT = "KEPT"
     SNATCHED = "SNATCHED"
+    ENDED = "ENDED"
+    HANDED_OVER = "HANDED_OVER"
+    LOST = "LOST"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a brand binds. `protection_days` counts days of 24 hours from the scan; FOR_EVER never ends."""
+    """How a brand binds. Days are of 24 hours; FOR_EVER never ends.
+
+    `protection_days` count from the binding's beginning, `validity_days` from the last activity that
+    `renew_on` names.
+    """
 
     snatch: Snatch = Snatch.AFTER_PROTECTION
     protection_days: int = PROTECTION_DAYS_DEFAULT
     self_binding: bool = False
     pool_claim: bool = False
+    validity_days: int = FOR_EVER
+    renew_on: RenewOn = RenewOn.NONE
 
     def protected_until(self, scanned_time: datetime) -> datetime | None:
         """When the protection of a binding made at the scan ends. None: never."""
@@ -95,10 +115,13 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a scan does: rows to supersede, by id, and rows to add. Neither: nothing changes."""
+    """What becomes of a member: rows to supersede, by id, and rows to add. Neither: nothing changes.
+
+    `standing` is the row that stands afterwards; None: he is nobody's.
+    """
 
     outcome: Outcome
-    standing: Row
+    standing: Row | None
     superseded: tuple[str, ...] = ()
     added: tuple[Row, ...] = ()
 
@@ -176,19 +199,70 @@ def claim(rows: Sequence[Row], claimed: Scan, policy: Policy, next_id: str) -> D
     return _taken_over(current, taken, Outcome.BOUND, Cause.CLAIM, next_id)
 
 
+def lapse(rows: Sequence[Row], now: datetime, next_id: str) -> Decision:
+    """What a lapse does: the standing row ends now, never earlier, whatever it was that ran out when."""
+    current = standing(rows)
+    if current is None:
+        return Decision(Outcome.ENDED, None)
+    return Decision(
+        Outcome.ENDED,
+        None,
+        (current.binding_id,),
+        (_ended(current, max(now, current.valid_from_time), Cause.LAPSED, next_id),),
+    )
+
+
+def resign(rows: Sequence[Row], guide_id: str, resign_time: datetime, next_id: str) -> Decision:
+    """What a guide's resignation does to a member of hers: from then on he is in her store's pool."""
+    current = standing(rows)
+    if current is None or current.guide_id != guide_id:
+        return Decision(Outcome.KEPT, current)
+    time = max(resign_time, current.valid_from_time)
+    pool = replace(
+        current,
+        binding_id=f"{next_id}b",
+        guide_id="",
+        valid_from_time=time,
+        recorded_time=None,
+        protected_until_time=time,
+        cause=Cause.RESIGNED,
+        campaign="",
+    )
+    return _taken_over(current, pool, Outcome.ENDED, Cause.RESIGNED, next_id)
+
+
+def hand_over(
+    rows: Sequence[Row], giver_id: str, taker: Scan, policy: Policy, *, resigned: bool, next_id: str
+) -> Decision:
+    """What an accepted offer does. `taker.scanned_time` is when it was accepted: her row begins then.
+
+    Outcome LOST where the member is by now neither with the giver nor, if she `resigned`, in the pool
+    that her resignation left him to.
+    """
+    current = standing(rows)
+    if current is not None and current.guide_id == taker.guide_id:
+        return Decision(Outcome.HANDED_OVER, current)
+    left = current is not None and resigned and not current.guide_id and current.cause is Cause.RESIGNED
+    held = current is not None and not resigned and current.guide_id == giver_id
+    if current is None or not (left or held):
+        return Decision(Outcome.LOST, current)
+    time = max(taker.scanned_time, current.valid_from_time)
+    taken = replace(_bound(rows, taker, policy, time, f"{next_id}b"), cause=Cause.HANDOVER)
+    return _taken_over(current, taken, Outcome.HANDED_OVER, Cause.HANDOVER, next_id)
+
+
+def _ended(current: Row, time: datetime, cause: Cause, next_id: str) -> Row:
+    """The row that replaces a standing one which ended. `cause` says why it did."""
+    return replace(current, binding_id=f"{next_id}a", valid_to_time=time, recorded_time=None, cause=cause)
+
+
 def _same_pool(current: Row, scanned: Scan) -> bool:
     return bool(scanned.guide_id) or current.store_id == scanned.store_id
 
 
 def _taken_over(current: Row, taken: Row, outcome: Outcome, cause: Cause, next_id: str) -> Decision:
     """Ends the standing row where the next begins. `cause` says of the ended row why it ended."""
-    ended = replace(
-        current,
-        binding_id=f"{next_id}a",
-        valid_to_time=taken.valid_from_time,
-        recorded_time=None,
-        cause=cause,
-    )
+    ended = _ended(current, taken.valid_from_time, cause, next_id)
     # A row that would begin and end at one moment never held.
     kept = (ended, taken) if ended.valid_from_time < taken.valid_from_time else (taken,)
     return Decision(outcome, taken, (current.binding_id,), kept)

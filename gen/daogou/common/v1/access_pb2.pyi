@@ -46,7 +46,9 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_BRAND_ADMIN: _Role.ValueType  # 4
     """Head office of one brand."""
     ROLE_REGION_MANAGER: _Role.ValueType  # 5
-    """A manager of the stores below one region."""
+    """A manager of the stores in one region and all below it. Which region, his
+    token says.
+    """
     ROLE_STORE_MANAGER: _Role.ValueType  # 6
     """The manager of one store."""
     ROLE_GUIDE: _Role.ValueType  # 7
@@ -76,7 +78,9 @@ end. Acts for customers, who hold no token of their own.
 ROLE_BRAND_ADMIN: Role.ValueType  # 4
 """Head office of one brand."""
 ROLE_REGION_MANAGER: Role.ValueType  # 5
-"""A manager of the stores below one region."""
+"""A manager of the stores in one region and all below it. Which region, his
+token says.
+"""
 ROLE_STORE_MANAGER: Role.ValueType  # 6
 """The manager of one store."""
 ROLE_GUIDE: Role.ValueType  # 7
@@ -98,19 +102,23 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     SCOPE_PLATFORM: _Scope.ValueType  # 1
     """The request names no tenant. Only PLATFORM and SERVICE may call."""
     SCOPE_BRAND: _Scope.ValueType  # 2
-    """The request's `brand_id` must equal the caller's. PLATFORM and SERVICE
-    carry none and may name any.
+    """The request's `brand_id` must equal the caller's: NOT_YOUR_BRAND. PLATFORM
+    and SERVICE carry none and may name any.
     """
     SCOPE_STORE: _Scope.ValueType  # 3
-    """Also: the request's `store_id` must equal a STORE_MANAGER's or a GUIDE's."""
+    """Also: the request's `store_id` must equal a STORE_MANAGER's or a GUIDE's:
+    NOT_YOUR_STORE; and its `region_id` a REGION_MANAGER's: NOT_YOUR_REGION.
+    """
     SCOPE_GUIDE: _Scope.ValueType  # 4
-    """Also: the request's `guide_id` must equal a GUIDE's. A GUIDE's `store_id`
-    is not compared, so that a guide reads what is hers after a move.
+    """Also: the request's `guide_id` must equal a GUIDE's: NOT_YOURS. A GUIDE's
+    `store_id` is not compared, so that a guide reads what is hers after a move.
     """
 
 class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
     """How far into a brand a method's callers may reach. Each scope includes the
-    checks of those before it.
+    checks of those before it. What does not match is refused with
+    PERMISSION_DENIED and the reason named here; a role that the method does not
+    admit, with ROLE_NOT_ADMITTED.
     """
 
 SCOPE_UNSPECIFIED: Scope.ValueType  # 0
@@ -118,14 +126,16 @@ SCOPE_UNSPECIFIED: Scope.ValueType  # 0
 SCOPE_PLATFORM: Scope.ValueType  # 1
 """The request names no tenant. Only PLATFORM and SERVICE may call."""
 SCOPE_BRAND: Scope.ValueType  # 2
-"""The request's `brand_id` must equal the caller's. PLATFORM and SERVICE
-carry none and may name any.
+"""The request's `brand_id` must equal the caller's: NOT_YOUR_BRAND. PLATFORM
+and SERVICE carry none and may name any.
 """
 SCOPE_STORE: Scope.ValueType  # 3
-"""Also: the request's `store_id` must equal a STORE_MANAGER's or a GUIDE's."""
+"""Also: the request's `store_id` must equal a STORE_MANAGER's or a GUIDE's:
+NOT_YOUR_STORE; and its `region_id` a REGION_MANAGER's: NOT_YOUR_REGION.
+"""
 SCOPE_GUIDE: Scope.ValueType  # 4
-"""Also: the request's `guide_id` must equal a GUIDE's. A GUIDE's `store_id`
-is not compared, so that a guide reads what is hers after a move.
+"""Also: the request's `guide_id` must equal a GUIDE's: NOT_YOURS. A GUIDE's
+`store_id` is not compared, so that a guide reads what is hers after a move.
 """
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 

@@ -38,6 +38,12 @@ class _BindingCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BindingC
     """Another guide's scan ended it, as the brand's policy allows."""
     BINDING_CAUSE_CLAIM: _BindingCause.ValueType  # 3
     """A guide claimed the member out of her store's pool."""
+    BINDING_CAUSE_LAPSED: _BindingCause.ValueType  # 4
+    """It lapsed: too long without activity."""
+    BINDING_CAUSE_RESIGNED: _BindingCause.ValueType  # 5
+    """The guide resigned; he fell to the pool of her store."""
+    BINDING_CAUSE_HANDOVER: _BindingCause.ValueType  # 6
+    """He was handed over to another guide."""
 
 class BindingCause(_BindingCause, metaclass=_BindingCauseEnumTypeWrapper):
     """Why a row was recorded."""
@@ -50,6 +56,12 @@ BINDING_CAUSE_SNATCHED: BindingCause.ValueType  # 2
 """Another guide's scan ended it, as the brand's policy allows."""
 BINDING_CAUSE_CLAIM: BindingCause.ValueType  # 3
 """A guide claimed the member out of her store's pool."""
+BINDING_CAUSE_LAPSED: BindingCause.ValueType  # 4
+"""It lapsed: too long without activity."""
+BINDING_CAUSE_RESIGNED: BindingCause.ValueType  # 5
+"""The guide resigned; he fell to the pool of her store."""
+BINDING_CAUSE_HANDOVER: BindingCause.ValueType  # 6
+"""He was handed over to another guide."""
 Global___BindingCause: _TypeAlias = BindingCause  # noqa: Y015
 
 @_typing.final

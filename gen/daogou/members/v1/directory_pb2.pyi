@@ -53,6 +53,34 @@ SNATCH_ALWAYS: Snatch.ValueType  # 3
 """At any time: the last scan wins."""
 Global___Snatch: _TypeAlias = Snatch  # noqa: Y015
 
+class _RenewOn:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RenewOnEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RenewOn.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RENEW_ON_UNSPECIFIED: _RenewOn.ValueType  # 0
+    """In a request: NONE."""
+    RENEW_ON_NONE: _RenewOn.ValueType  # 1
+    """Nothing: it counts from the binding's beginning."""
+    RENEW_ON_PURCHASE: _RenewOn.ValueType  # 2
+    """A purchase of the member, on whatever channel."""
+    RENEW_ON_CONTACT: _RenewOn.ValueType  # 3
+    """A contact by the guide, or a purchase."""
+
+class RenewOn(_RenewOn, metaclass=_RenewOnEnumTypeWrapper):
+    """What begins a binding's validity anew."""
+
+RENEW_ON_UNSPECIFIED: RenewOn.ValueType  # 0
+"""In a request: NONE."""
+RENEW_ON_NONE: RenewOn.ValueType  # 1
+"""Nothing: it counts from the binding's beginning."""
+RENEW_ON_PURCHASE: RenewOn.ValueType  # 2
+"""A purchase of the member, on whatever channel."""
+RENEW_ON_CONTACT: RenewOn.ValueType  # 3
+"""A contact by the guide, or a purchase."""
+Global___RenewOn: _TypeAlias = RenewOn  # noqa: Y015
+
 class _StoreKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -93,6 +121,10 @@ class _GuideStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GuideState
     """At work."""
     GUIDE_STATE_ON_LEAVE: _GuideState.ValueType  # 2
     """Employed, but away. She keeps her members and her codes work."""
+    GUIDE_STATE_RESIGNED: _GuideState.ValueType  # 3
+    """Left (ResignGuide). Cannot be set by UpdateGuide, and nothing of her changes
+    any more.
+    """
 
 class GuideState(_GuideState, metaclass=_GuideStateEnumTypeWrapper):
     """Whether a guide is at work."""
@@ -103,6 +135,10 @@ GUIDE_STATE_ACTIVE: GuideState.ValueType  # 1
 """At work."""
 GUIDE_STATE_ON_LEAVE: GuideState.ValueType  # 2
 """Employed, but away. She keeps her members and her codes work."""
+GUIDE_STATE_RESIGNED: GuideState.ValueType  # 3
+"""Left (ResignGuide). Cannot be set by UpdateGuide, and nothing of her changes
+any more.
+"""
 Global___GuideState: _TypeAlias = GuideState  # noqa: Y015
 
 @_typing.final
@@ -115,6 +151,8 @@ class BindingPolicy(_message.Message):
     PROTECTION_DAYS_FIELD_NUMBER: _builtins.int
     SELF_BINDING_FIELD_NUMBER: _builtins.int
     POOL_CLAIM_FIELD_NUMBER: _builtins.int
+    VALIDITY_DAYS_FIELD_NUMBER: _builtins.int
+    RENEW_ON_FIELD_NUMBER: _builtins.int
     snatch: Global___Snatch.ValueType
     """When another guide may take over a member."""
     protection_days: _builtins.int
@@ -125,6 +163,12 @@ class BindingPolicy(_message.Message):
     """Whether a guide may become her own member by scanning her own code."""
     pool_claim: _builtins.bool
     """Whether guides may claim members of their store's pool (ClaimMember)."""
+    validity_days: _builtins.int
+    """Days of 24 hours without activity after which a binding lapses. -1: never.
+    Absent: -1. [-1, 3650], not 0.
+    """
+    renew_on: Global___RenewOn.ValueType
+    """What counts as activity and begins the validity anew."""
     def __init__(
         self,
         *,
@@ -132,14 +176,21 @@ class BindingPolicy(_message.Message):
         protection_days: _builtins.int | None = ...,
         self_binding: _builtins.bool = ...,
         pool_claim: _builtins.bool = ...,
+        validity_days: _builtins.int | None = ...,
+        renew_on: Global___RenewOn.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_protection_days", b"_protection_days", "protection_days", b"protection_days"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_protection_days", b"_protection_days", "_validity_days", b"_validity_days", "protection_days", b"protection_days", "validity_days", b"validity_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_protection_days", b"_protection_days", "pool_claim", b"pool_claim", "protection_days", b"protection_days", "self_binding", b"self_binding", "snatch", b"snatch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_protection_days", b"_protection_days", "_validity_days", b"_validity_days", "pool_claim", b"pool_claim", "protection_days", b"protection_days", "renew_on", b"renew_on", "self_binding", b"self_binding", "snatch", b"snatch", "validity_days", b"validity_days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__protection_days: _TypeAlias = _typing.Literal["protection_days"]  # noqa: Y015
     _WhichOneofArgType__protection_days: _TypeAlias = _typing.Literal["_protection_days", b"_protection_days"]  # noqa: Y015
+    _WhichOneofReturnType__validity_days: _TypeAlias = _typing.Literal["validity_days"]  # noqa: Y015
+    _WhichOneofArgType__validity_days: _TypeAlias = _typing.Literal["_validity_days", b"_validity_days"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__protection_days) -> _WhichOneofReturnType__protection_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__validity_days) -> _WhichOneofReturnType__validity_days | None: ...
 
 Global___BindingPolicy: _TypeAlias = BindingPolicy  # noqa: Y015
 
@@ -272,6 +323,7 @@ class Store(_message.Message):
     SHOPS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    REGION_ID_FIELD_NUMBER: _builtins.int
     store_id: _builtins.str
     """Given by the service. Empty in a create request."""
     brand_id: _builtins.str
@@ -282,6 +334,10 @@ class Store(_message.Message):
     """What kind of store it is. Cannot be changed."""
     address: _builtins.str
     """Postal address for people. Up to 300 characters."""
+    region_id: _builtins.str
+    """The region that it lies in (RegionService). Empty: none, and no
+    REGION_MANAGER sees it.
+    """
     @_builtins.property
     def location(self) -> _geo_pb2.GeoPoint:
         """Where it stands. Absent for a store that exists only online; required for a
@@ -319,14 +375,43 @@ class Store(_message.Message):
         shops: _abc.Iterable[Global___ShopAccount] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        region_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "location", b"location", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "kind", b"kind", "location", b"location", "opening_hours", b"opening_hours", "shops", b"shops", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "kind", b"kind", "location", b"location", "opening_hours", b"opening_hours", "region_id", b"region_id", "shops", b"shops", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Store: _TypeAlias = Store  # noqa: Y015
+
+@_typing.final
+class GuidePosting(_message.Message):
+    """A guide's time at one store. It ends where the next begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
+    store_id: _builtins.str
+    """The store."""
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began. Of two postings from one moment the later in the list holds."""
+
+    def __init__(
+        self,
+        *,
+        store_id: _builtins.str = ...,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "store_id", b"store_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuidePosting: _TypeAlias = GuidePosting  # noqa: Y015
 
 @_typing.final
 class Guide(_message.Message):
@@ -342,12 +427,13 @@ class Guide(_message.Message):
     ACCOUNTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    POSTINGS_FIELD_NUMBER: _builtins.int
     guide_id: _builtins.str
     """Given by the service. Empty in a create request."""
     brand_id: _builtins.str
     """The brand she works for. Output only."""
     store_id: _builtins.str
-    """The store she belongs to. Cannot be changed by UpdateGuide."""
+    """The store she belongs to now. Changed by MoveGuide alone."""
     display_name: _builtins.str
     """Name for people. 1 to 100 characters."""
     state: Global___GuideState.ValueType
@@ -366,6 +452,12 @@ class Guide(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last changed. Output only."""
 
+    @_builtins.property
+    def postings(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuidePosting]:
+        """Where she has been since she was created, oldest first; the last is where
+        she is now. 1 to 200. Output only.
+        """
+
     def __init__(
         self,
         *,
@@ -377,10 +469,11 @@ class Guide(_message.Message):
         accounts: _abc.Iterable[_identity_pb2.Identity] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        postings: _abc.Iterable[Global___GuidePosting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "guide_id", b"guide_id", "state", b"state", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "guide_id", b"guide_id", "postings", b"postings", "state", b"state", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -926,7 +1019,7 @@ class UpdateStoreRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which fields to change: `display_name`, `location`, `address`,
-        `opening_hours`, `shops`.
+        `opening_hours`, `shops`, `region_id`.
         """
 
     def __init__(
@@ -979,22 +1072,28 @@ class ListStoresRequest(_message.Message):
     BRAND_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REGION_ID_FIELD_NUMBER: _builtins.int
     brand_id: _builtins.str
     """The brand."""
     page_size: _builtins.int
     """Most stores to return. 0: 100. [0, 1000]."""
     page_token: _builtins.str
     """From the previous reply. Empty: from the start."""
+    region_id: _builtins.str
+    """Only stores in this region or in one below it. Empty: of all regions and of
+    none; a REGION_MANAGER must name his own.
+    """
     def __init__(
         self,
         *,
         brand_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        region_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "page_size", b"page_size", "page_token", b"page_token", "region_id", b"region_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1287,6 +1386,72 @@ class UpdateGuideResponse(_message.Message):
 Global___UpdateGuideResponse: _TypeAlias = UpdateGuideResponse  # noqa: Y015
 
 @_typing.final
+class MoveGuideRequest(_message.Message):
+    """Request of MoveGuide."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    GUIDE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    MOVE_TIME_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    guide_id: _builtins.str
+    """The guide to move."""
+    request_id: _builtins.str
+    """Names this mutation."""
+    store_id: _builtins.str
+    """The store she moves to."""
+    @_builtins.property
+    def move_time(self) -> _timestamp_pb2.Timestamp:
+        """When she moves: not before her last move, nor before she was created. Absent:
+        now. Up to 5 s ahead of the service's clock counts as now.
+        """
+
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        guide_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        store_id: _builtins.str = ...,
+        move_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["move_time", b"move_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "guide_id", b"guide_id", "move_time", b"move_time", "request_id", b"request_id", "store_id", b"store_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveGuideRequest: _TypeAlias = MoveGuideRequest  # noqa: Y015
+
+@_typing.final
+class MoveGuideResponse(_message.Message):
+    """Reply of MoveGuide."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUIDE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def guide(self) -> Global___Guide:
+        """The guide as she now is."""
+
+    def __init__(
+        self,
+        *,
+        guide: Global___Guide | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guide", b"guide"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guide", b"guide"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveGuideResponse: _TypeAlias = MoveGuideResponse  # noqa: Y015
+
+@_typing.final
 class ListGuidesRequest(_message.Message):
     """Request of ListGuides."""
 
@@ -1296,6 +1461,7 @@ class ListGuidesRequest(_message.Message):
     STORE_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REGION_ID_FIELD_NUMBER: _builtins.int
     brand_id: _builtins.str
     """The brand."""
     store_id: _builtins.str
@@ -1306,6 +1472,10 @@ class ListGuidesRequest(_message.Message):
     """Most guides to return. 0: 100. [0, 1000]."""
     page_token: _builtins.str
     """From the previous reply. Empty: from the start."""
+    region_id: _builtins.str
+    """Only guides of stores in this region or in one below it. Empty: of all; a
+    REGION_MANAGER must name his own.
+    """
     def __init__(
         self,
         *,
@@ -1313,10 +1483,11 @@ class ListGuidesRequest(_message.Message):
         store_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        region_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "page_size", b"page_size", "page_token", b"page_token", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "page_size", b"page_size", "page_token", b"page_token", "region_id", b"region_id", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -110,6 +110,11 @@ class DirectoryServiceStub:
                 request_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.UpdateGuideRequest.SerializeToString,
                 response_deserializer=daogou_dot_members_dot_v1_dot_directory__pb2.UpdateGuideResponse.FromString,
                 _registered_method=True)
+        self.MoveGuide = channel.unary_unary(
+                '/daogou.members.v1.DirectoryService/MoveGuide',
+                request_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.MoveGuideRequest.SerializeToString,
+                response_deserializer=daogou_dot_members_dot_v1_dot_directory__pb2.MoveGuideResponse.FromString,
+                _registered_method=True)
         self.ListGuides = channel.unary_unary(
                 '/daogou.members.v1.DirectoryService/ListGuides',
                 request_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.ListGuidesRequest.SerializeToString,
@@ -174,9 +179,9 @@ class DirectoryServiceServicer:
 
         A repeat returns the store as it was first created.
 
-        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN;
-        FAILED_PRECONDITION SHOP_TAKEN (another store holds one of its shops);
-        ALREADY_EXISTS REQUEST_ID_REUSED.
+        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN,
+        REGION_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN (another store holds one of
+        its shops); ALREADY_EXISTS REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,7 +195,7 @@ class DirectoryServiceServicer:
         that were refused before and are acceptable now.
 
         Errors of the call: NOT_FOUND BRAND_UNKNOWN. Errors of one item:
-        INVALID_FIELDS, SHOP_TAKEN, REQUEST_ID_REUSED.
+        INVALID_FIELDS, REGION_UNKNOWN, SHOP_TAKEN, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,17 +226,18 @@ class DirectoryServiceServicer:
         A repeat returns the first reply.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-        mask); NOT_FOUND STORE_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN;
-        ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+        mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN; FAILED_PRECONDITION
+        SHOP_TAKEN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListStores(self, request, context):
-        """Lists a brand's stores, by `store_id`.
+        """Lists a brand's stores, by `store_id`; of one region and all below it, if one
+        is named.
 
-        Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID.
+        Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID; NOT_FOUND REGION_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,17 +282,36 @@ class DirectoryServiceServicer:
         A repeat returns the first reply.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-        mask); NOT_FOUND GUIDE_UNKNOWN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
-        DIRECTORY_CHANGED.
+        mask); NOT_FOUND GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_RESIGNED;
+        ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveGuide(self, request, context):
+        """Moves a guide to another store, at a time that may lie in the past: where she
+        was before stays recorded. A scan of her code binds to the store where she
+        was at the time of the scan, also when it is reported after the move. Her
+        members stay hers, and no binding is changed.
+
+        A repeat returns the first reply.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, MOVE_IN_FUTURE (more than 5 s
+        ahead); NOT_FOUND GUIDE_UNKNOWN, STORE_UNKNOWN; FAILED_PRECONDITION
+        ALREADY_THERE, MOVE_BEFORE_LAST (before her last move, or before she was
+        created), TOO_MANY_MOVES (over 200 postings), GUIDE_RESIGNED; ALREADY_EXISTS
+        REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGuides(self, request, context):
-        """Lists a brand's guides, by `guide_id`; of one store, if one is named.
+        """Lists a brand's guides, by `guide_id`: of one store, if one is named, and of
+        the stores in one region and all below it, if one is named.
 
-        Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID.
+        Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID; NOT_FOUND REGION_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -364,6 +389,11 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     servicer.UpdateGuide,
                     request_deserializer=daogou_dot_members_dot_v1_dot_directory__pb2.UpdateGuideRequest.FromString,
                     response_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.UpdateGuideResponse.SerializeToString,
+            ),
+            'MoveGuide': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveGuide,
+                    request_deserializer=daogou_dot_members_dot_v1_dot_directory__pb2.MoveGuideRequest.FromString,
+                    response_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.MoveGuideResponse.SerializeToString,
             ),
             'ListGuides': grpc.unary_unary_rpc_method_handler(
                     servicer.ListGuides,
@@ -755,6 +785,33 @@ class DirectoryService:
             '/daogou.members.v1.DirectoryService/UpdateGuide',
             daogou_dot_members_dot_v1_dot_directory__pb2.UpdateGuideRequest.SerializeToString,
             daogou_dot_members_dot_v1_dot_directory__pb2.UpdateGuideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveGuide(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.members.v1.DirectoryService/MoveGuide',
+            daogou_dot_members_dot_v1_dot_directory__pb2.MoveGuideRequest.SerializeToString,
+            daogou_dot_members_dot_v1_dot_directory__pb2.MoveGuideResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -71,9 +71,9 @@ class DirectoryServiceStub:
 
     A repeat returns the store as it was first created.
 
-    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN;
-    FAILED_PRECONDITION SHOP_TAKEN (another store holds one of its shops);
-    ALREADY_EXISTS REQUEST_ID_REUSED.
+    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN,
+    REGION_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN (another store holds one of
+    its shops); ALREADY_EXISTS REQUEST_ID_REUSED.
     """
     BatchCreateStores: _grpc.UnaryUnaryMultiCallable[_directory_pb2.BatchCreateStoresRequest, _directory_pb2.BatchCreateStoresResponse]
     """Opens up to 1,000 stores; a result per store, in the order of the request.
@@ -83,7 +83,7 @@ class DirectoryServiceStub:
     that were refused before and are acceptable now.
 
     Errors of the call: NOT_FOUND BRAND_UNKNOWN. Errors of one item:
-    INVALID_FIELDS, SHOP_TAKEN, REQUEST_ID_REUSED.
+    INVALID_FIELDS, REGION_UNKNOWN, SHOP_TAKEN, REQUEST_ID_REUSED.
     """
     GetStore: _grpc.UnaryUnaryMultiCallable[_directory_pb2.GetStoreRequest, _directory_pb2.GetStoreResponse]
     """Reads one store.
@@ -102,13 +102,14 @@ class DirectoryServiceStub:
     A repeat returns the first reply.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-    mask); NOT_FOUND STORE_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN;
-    ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+    mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN; FAILED_PRECONDITION
+    SHOP_TAKEN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
     """
     ListStores: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ListStoresRequest, _directory_pb2.ListStoresResponse]
-    """Lists a brand's stores, by `store_id`.
+    """Lists a brand's stores, by `store_id`; of one region and all below it, if one
+    is named.
 
-    Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID.
+    Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID; NOT_FOUND REGION_UNKNOWN.
     """
     CreateGuide: _grpc.UnaryUnaryMultiCallable[_directory_pb2.CreateGuideRequest, _directory_pb2.CreateGuideResponse]
     """Hires a guide into a store.
@@ -137,13 +138,28 @@ class DirectoryServiceStub:
     A repeat returns the first reply.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-    mask); NOT_FOUND GUIDE_UNKNOWN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
-    DIRECTORY_CHANGED.
+    mask); NOT_FOUND GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_RESIGNED;
+    ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+    """
+    MoveGuide: _grpc.UnaryUnaryMultiCallable[_directory_pb2.MoveGuideRequest, _directory_pb2.MoveGuideResponse]
+    """Moves a guide to another store, at a time that may lie in the past: where she
+    was before stays recorded. A scan of her code binds to the store where she
+    was at the time of the scan, also when it is reported after the move. Her
+    members stay hers, and no binding is changed.
+
+    A repeat returns the first reply.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, MOVE_IN_FUTURE (more than 5 s
+    ahead); NOT_FOUND GUIDE_UNKNOWN, STORE_UNKNOWN; FAILED_PRECONDITION
+    ALREADY_THERE, MOVE_BEFORE_LAST (before her last move, or before she was
+    created), TOO_MANY_MOVES (over 200 postings), GUIDE_RESIGNED; ALREADY_EXISTS
+    REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
     """
     ListGuides: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ListGuidesRequest, _directory_pb2.ListGuidesResponse]
-    """Lists a brand's guides, by `guide_id`; of one store, if one is named.
+    """Lists a brand's guides, by `guide_id`: of one store, if one is named, and of
+    the stores in one region and all below it, if one is named.
 
-    Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID.
+    Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID; NOT_FOUND REGION_UNKNOWN.
     """
 
 @_typing.type_check_only
@@ -189,9 +205,9 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
 
     A repeat returns the store as it was first created.
 
-    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN;
-    FAILED_PRECONDITION SHOP_TAKEN (another store holds one of its shops);
-    ALREADY_EXISTS REQUEST_ID_REUSED.
+    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN,
+    REGION_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN (another store holds one of
+    its shops); ALREADY_EXISTS REQUEST_ID_REUSED.
     """
     BatchCreateStores: _aio.UnaryUnaryMultiCallable[_directory_pb2.BatchCreateStoresRequest, _directory_pb2.BatchCreateStoresResponse]  # type: ignore[assignment]
     """Opens up to 1,000 stores; a result per store, in the order of the request.
@@ -201,7 +217,7 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     that were refused before and are acceptable now.
 
     Errors of the call: NOT_FOUND BRAND_UNKNOWN. Errors of one item:
-    INVALID_FIELDS, SHOP_TAKEN, REQUEST_ID_REUSED.
+    INVALID_FIELDS, REGION_UNKNOWN, SHOP_TAKEN, REQUEST_ID_REUSED.
     """
     GetStore: _aio.UnaryUnaryMultiCallable[_directory_pb2.GetStoreRequest, _directory_pb2.GetStoreResponse]  # type: ignore[assignment]
     """Reads one store.
@@ -220,13 +236,14 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     A repeat returns the first reply.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-    mask); NOT_FOUND STORE_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN;
-    ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+    mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN; FAILED_PRECONDITION
+    SHOP_TAKEN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
     """
     ListStores: _aio.UnaryUnaryMultiCallable[_directory_pb2.ListStoresRequest, _directory_pb2.ListStoresResponse]  # type: ignore[assignment]
-    """Lists a brand's stores, by `store_id`.
+    """Lists a brand's stores, by `store_id`; of one region and all below it, if one
+    is named.
 
-    Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID.
+    Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID; NOT_FOUND REGION_UNKNOWN.
     """
     CreateGuide: _aio.UnaryUnaryMultiCallable[_directory_pb2.CreateGuideRequest, _directory_pb2.CreateGuideResponse]  # type: ignore[assignment]
     """Hires a guide into a store.
@@ -255,13 +272,28 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     A repeat returns the first reply.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-    mask); NOT_FOUND GUIDE_UNKNOWN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
-    DIRECTORY_CHANGED.
+    mask); NOT_FOUND GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_RESIGNED;
+    ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+    """
+    MoveGuide: _aio.UnaryUnaryMultiCallable[_directory_pb2.MoveGuideRequest, _directory_pb2.MoveGuideResponse]  # type: ignore[assignment]
+    """Moves a guide to another store, at a time that may lie in the past: where she
+    was before stays recorded. A scan of her code binds to the store where she
+    was at the time of the scan, also when it is reported after the move. Her
+    members stay hers, and no binding is changed.
+
+    A repeat returns the first reply.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, MOVE_IN_FUTURE (more than 5 s
+    ahead); NOT_FOUND GUIDE_UNKNOWN, STORE_UNKNOWN; FAILED_PRECONDITION
+    ALREADY_THERE, MOVE_BEFORE_LAST (before her last move, or before she was
+    created), TOO_MANY_MOVES (over 200 postings), GUIDE_RESIGNED; ALREADY_EXISTS
+    REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
     """
     ListGuides: _aio.UnaryUnaryMultiCallable[_directory_pb2.ListGuidesRequest, _directory_pb2.ListGuidesResponse]  # type: ignore[assignment]
-    """Lists a brand's guides, by `guide_id`; of one store, if one is named.
+    """Lists a brand's guides, by `guide_id`: of one store, if one is named, and of
+    the stores in one region and all below it, if one is named.
 
-    Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID.
+    Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID; NOT_FOUND REGION_UNKNOWN.
     """
 
 class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -334,9 +366,9 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A repeat returns the store as it was first created.
 
-        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN;
-        FAILED_PRECONDITION SHOP_TAKEN (another store holds one of its shops);
-        ALREADY_EXISTS REQUEST_ID_REUSED.
+        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN,
+        REGION_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN (another store holds one of
+        its shops); ALREADY_EXISTS REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -352,7 +384,7 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         that were refused before and are acceptable now.
 
         Errors of the call: NOT_FOUND BRAND_UNKNOWN. Errors of one item:
-        INVALID_FIELDS, SHOP_TAKEN, REQUEST_ID_REUSED.
+        INVALID_FIELDS, REGION_UNKNOWN, SHOP_TAKEN, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -389,8 +421,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         A repeat returns the first reply.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-        mask); NOT_FOUND STORE_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN;
-        ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+        mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN; FAILED_PRECONDITION
+        SHOP_TAKEN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
         """
 
     @_abc_1.abstractmethod
@@ -399,9 +431,10 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_pb2.ListStoresRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.ListStoresResponse, _abc.Awaitable[_directory_pb2.ListStoresResponse]]:
-        """Lists a brand's stores, by `store_id`.
+        """Lists a brand's stores, by `store_id`; of one region and all below it, if one
+        is named.
 
-        Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID.
+        Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID; NOT_FOUND REGION_UNKNOWN.
         """
 
     @_abc_1.abstractmethod
@@ -454,8 +487,28 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         A repeat returns the first reply.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-        mask); NOT_FOUND GUIDE_UNKNOWN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
-        DIRECTORY_CHANGED.
+        mask); NOT_FOUND GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_RESIGNED;
+        ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+        """
+
+    @_abc_1.abstractmethod
+    def MoveGuide(
+        self,
+        request: _directory_pb2.MoveGuideRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_pb2.MoveGuideResponse, _abc.Awaitable[_directory_pb2.MoveGuideResponse]]:
+        """Moves a guide to another store, at a time that may lie in the past: where she
+        was before stays recorded. A scan of her code binds to the store where she
+        was at the time of the scan, also when it is reported after the move. Her
+        members stay hers, and no binding is changed.
+
+        A repeat returns the first reply.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, MOVE_IN_FUTURE (more than 5 s
+        ahead); NOT_FOUND GUIDE_UNKNOWN, STORE_UNKNOWN; FAILED_PRECONDITION
+        ALREADY_THERE, MOVE_BEFORE_LAST (before her last move, or before she was
+        created), TOO_MANY_MOVES (over 200 postings), GUIDE_RESIGNED; ALREADY_EXISTS
+        REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
         """
 
     @_abc_1.abstractmethod
@@ -464,9 +517,10 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_pb2.ListGuidesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.ListGuidesResponse, _abc.Awaitable[_directory_pb2.ListGuidesResponse]]:
-        """Lists a brand's guides, by `guide_id`; of one store, if one is named.
+        """Lists a brand's guides, by `guide_id`: of one store, if one is named, and of
+        the stores in one region and all below it, if one is named.
 
-        Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID.
+        Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID; NOT_FOUND REGION_UNKNOWN.
         """
 
 def add_DirectoryServiceServicer_to_server(servicer: DirectoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

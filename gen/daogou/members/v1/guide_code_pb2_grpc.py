@@ -71,7 +71,7 @@ class GuideCodeServiceServicer:
         number of codes costs nothing to keep.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
-        GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+        GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE, GUIDE_RESIGNED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +120,8 @@ class GuideCodeServiceServicer:
         not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
         SCAN_IN_FUTURE, SCAN_TOO_OLD (over 24 hours); NOT_FOUND BRAND_UNKNOWN,
         STORE_UNKNOWN, GUIDE_UNKNOWN, CODE_ALIAS_UNKNOWN; FAILED_PRECONDITION
-        GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan), SELF_BINDING (the customer is the guide, and the brand's policy does
+        GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan),
+        GUIDE_RESIGNED, SELF_BINDING (the customer is the guide, and the brand's policy does
         not allow it); ABORTED MEMBER_CHANGED: others write the same member, try
         again.
         """

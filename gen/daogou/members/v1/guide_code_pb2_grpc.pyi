@@ -43,7 +43,7 @@ class GuideCodeServiceStub:
     number of codes costs nothing to keep.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
-    GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+    GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE, GUIDE_RESIGNED.
     """
     CreateCodeAlias: _grpc.UnaryUnaryMultiCallable[_guide_code_pb2.CreateCodeAliasRequest, _guide_code_pb2.CreateCodeAliasResponse]
     """Gives a code an alias of 16 characters, for channels that carry no more
@@ -80,7 +80,8 @@ class GuideCodeServiceStub:
     not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
     SCAN_IN_FUTURE, SCAN_TOO_OLD (over 24 hours); NOT_FOUND BRAND_UNKNOWN,
     STORE_UNKNOWN, GUIDE_UNKNOWN, CODE_ALIAS_UNKNOWN; FAILED_PRECONDITION
-    GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan), SELF_BINDING (the customer is the guide, and the brand's policy does
+    GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan),
+    GUIDE_RESIGNED, SELF_BINDING (the customer is the guide, and the brand's policy does
     not allow it); ABORTED MEMBER_CHANGED: others write the same member, try
     again.
     """
@@ -100,7 +101,7 @@ class GuideCodeServiceAsyncStub(GuideCodeServiceStub):
     number of codes costs nothing to keep.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
-    GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+    GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE, GUIDE_RESIGNED.
     """
     CreateCodeAlias: _aio.UnaryUnaryMultiCallable[_guide_code_pb2.CreateCodeAliasRequest, _guide_code_pb2.CreateCodeAliasResponse]  # type: ignore[assignment]
     """Gives a code an alias of 16 characters, for channels that carry no more
@@ -137,7 +138,8 @@ class GuideCodeServiceAsyncStub(GuideCodeServiceStub):
     not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
     SCAN_IN_FUTURE, SCAN_TOO_OLD (over 24 hours); NOT_FOUND BRAND_UNKNOWN,
     STORE_UNKNOWN, GUIDE_UNKNOWN, CODE_ALIAS_UNKNOWN; FAILED_PRECONDITION
-    GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan), SELF_BINDING (the customer is the guide, and the brand's policy does
+    GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan),
+    GUIDE_RESIGNED, SELF_BINDING (the customer is the guide, and the brand's policy does
     not allow it); ABORTED MEMBER_CHANGED: others write the same member, try
     again.
     """
@@ -160,7 +162,7 @@ class GuideCodeServiceServicer(metaclass=_abc_1.ABCMeta):
         number of codes costs nothing to keep.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
-        GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE.
+        GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_NOT_OF_STORE, GUIDE_RESIGNED.
         """
 
     @_abc_1.abstractmethod
@@ -215,7 +217,8 @@ class GuideCodeServiceServicer(metaclass=_abc_1.ABCMeta):
         not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
         SCAN_IN_FUTURE, SCAN_TOO_OLD (over 24 hours); NOT_FOUND BRAND_UNKNOWN,
         STORE_UNKNOWN, GUIDE_UNKNOWN, CODE_ALIAS_UNKNOWN; FAILED_PRECONDITION
-        GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan), SELF_BINDING (the customer is the guide, and the brand's policy does
+        GUIDE_CODE_REVOKED, GUIDE_CODE_EXPIRED (at the time of the scan),
+        GUIDE_RESIGNED, SELF_BINDING (the customer is the guide, and the brand's policy does
         not allow it); ABORTED MEMBER_CHANGED: others write the same member, try
         again.
         """

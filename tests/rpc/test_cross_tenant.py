@@ -1,0 +1,285 @@
+"""One brand's people learn nothing of another brand and change nothing in it, whatever they ask.
+
+`DAOGOU_SEED=n` repeats a run; every failure names its seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import status_pb2
+
+from daogou.commission.v1 import ledger_pb2, plan_pb2
+from daogou.common.v1 import access_pb2
+from daogou.common.v1.access_pb2 import Role
+from daogou.common.v1.identity_pb2 import Identity, IdentityKind
+from daogou.members.v1 import binding_pb2, directory_pb2, member_pb2
+from tests.messages import Accepted, every_method, path_of, service_of
+from tests.rpc.running import Caller, Running
+from tests.rpc.world import Order, World, a_world, line_of, plan_of, refund_of, rule_of
+
+SEED: Final = int(os.environ.get("DAOGOU_SEED", random.SystemRandom().randrange(10**9)))
+PAID_MINOR: Final = 94_318_779
+"""An amount that no other brand has."""
+
+
+@dataclass
+class Tenant:
+    """A brand with everything in it, and what its people can read of it."""
+
+    world: World
+    order: Order
+    code: str
+    lookup: Identity
+    """An identity of one of its members. Others may know it: the customer is theirs too."""
+    texts: set[str]
+    amounts: set[int]
+
+    def ids(self) -> dict[str, list[str]]:
+        """Its identifiers, by the name of the field that they belong in."""
+        world = self.world
+        stores = [world.nanjing_road, world.xintiandi, world.flagship]
+        return {
+            "brand_id": [world.brand_id],
+            "store_id": stores,
+            "selling_store_id": stores,
+            "pool_store_id": stores,
+            "store_ids": stores,
+            "guide_id": world.guides,
+            "member_id": [world.member_id],
+            "order_id": [self.order.order_id],
+            "shop_id": [world.shop_id],
+            "code": [self.code],
+        }
+
+
+async def a_tenant(running: Running, name: str, paid_minor: int) -> Tenant:
+    """A brand in which every RPC so far has something to find."""
+    plan = plan_of(rule_of(f"{name}-rule", match=plan_pb2.Match()), display_name=f"{name} plan")
+    world = await a_world(running, names=[name, f"{name} guide"], plan=plan)
+    code = await world.code(0, campaign=f"{name}-camp")
+    lookup = world.identity(IdentityKind.IDENTITY_KIND_TAOBAO_OPEN_ID)
+    assert world.phone is not None
+    await world.scan(code, world.phone)
+    await world.connector.members.LinkIdentity(
+        member_pb2.LinkIdentityRequest(brand_id=world.brand_id, member_id=world.member_id, identity=lookup)
+    )
+    order = world.order(identity=lookup)
+    lines = [line_of(f"{name}-coat", paid_minor), line_of(f"{name}-scarf", paid_minor // 7)]
+    await world.ingest(order.placed(*lines), order.paid(*lines))
+    await world.ingest(order.refunded(refund_of(f"{name}-scarf", paid_minor // 9)))
+    texts: set[str] = set()
+    amounts: set[int] = set()
+    async for reply in what_its_people_read(world, order):
+        texts |= {text for text in texts_of(reply) if len(text) >= 6}
+        amounts |= {number for number in numbers_of(reply) if number > 100_000}
+    # What others may know and say themselves is no secret.
+    shared = {world.shop_id, order.order_id, lookup.value, masked(lookup)}
+    return Tenant(world, order, code, lookup, texts - shared, amounts)
+
+
+def masked(identity: Identity) -> str:
+    """A long identity as lists show it."""
+    return f"{identity.value[:3]}****{identity.value[-4:]}"
+
+
+async def what_its_people_read(world: World, order: Order) -> AsyncIterator[Message]:
+    """Replies that only the brand's own people may see."""
+    brand, admin = world.brand_id, world.admin
+    yield await admin.directory.GetBrand(directory_pb2.GetBrandRequest(brand_id=brand))
+    yield await admin.directory.ListStores(directory_pb2.ListStoresRequest(brand_id=brand))
+    yield await admin.directory.ListGuides(directory_pb2.ListGuidesRequest(brand_id=brand))
+    yield await admin.members.GetMember(
+        member_pb2.GetMemberRequest(brand_id=brand, member_id=world.member_id)
+    )
+    yield await admin.members.RevealIdentity(
+        member_pb2.RevealIdentityRequest(
+            brand_id=brand,
+            member_id=world.member_id,
+            kind=IdentityKind.IDENTITY_KIND_PHONE,
+            purpose="a test",
+        )
+    )
+    yield await admin.bindings.ListBindingRows(
+        binding_pb2.ListBindingRowsRequest(brand_id=brand, member_id=world.member_id)
+    )
+    yield await admin.plans.ListPlans(plan_pb2.ListPlansRequest(brand_id=brand))
+    yield await world.explained(order)
+    yield await world.trial_balance()
+    yield await admin.ledger.GetBalance(
+        ledger_pb2.GetBalanceRequest(brand_id=brand, guide_id=world.guides[0])
+    )
+
+
+def values_in(message: Message) -> Iterator[tuple[FieldDescriptor, Any]]:
+    """Every scalar value of a message, at any depth."""
+    for field, value in message.ListFields():
+        for item in value if field.is_repeated else [value]:
+            if isinstance(item, Message):
+                yield from values_in(item)
+            else:
+                yield field, item
+
+
+def texts_of(message: Message) -> set[str]:
+    """Every text of a message, at any depth."""
+    return {value for _, value in values_in(message) if isinstance(value, str)}
+
+
+def numbers_of(message: Message) -> set[int]:
+    """The size of every number that is no part of a time, at any depth."""
+    return {
+        abs(value)
+        for field, value in values_in(message)
+        if isinstance(value, int) and not field.full_name.startswith("google.protobuf.")
+    }
+
+
+@pytest.fixture(scope="module")
+async def mine(running: Running) -> Tenant:
+    return await a_tenant(running, "Aurora", 59_900)
+
+
+@pytest.fixture(scope="module")
+async def theirs(running: Running, mine: Tenant) -> Tenant:
+    """The other brand; its texts and amounts are those that mine has not."""
+    found = await a_tenant(running, "Zephyr", PAID_MINOR)
+    found.texts -= mine.texts
+    found.amounts -= mine.amounts
+    return found
+
+
+def people_of(world: World) -> dict[int, Caller]:
+    """Somebody of every role that belongs to a brand."""
+    brand = {"brand": world.brand_id}
+    return {
+        Role.ROLE_CONNECTOR: world.connector,
+        Role.ROLE_BRAND_ADMIN: world.admin,
+        Role.ROLE_REGION_MANAGER: world.running.caller("REGION_MANAGER", **brand),
+        Role.ROLE_STORE_MANAGER: world.manager(),
+        Role.ROLE_GUIDE: world.guide(),
+        Role.ROLE_DOOR: world.running.caller("DOOR", **brand),
+        Role.ROLE_BOX: world.running.caller("BOX", **brand),
+    }
+
+
+def mixed(draw: random.Random, mine: Tenant, theirs: Tenant) -> Mapping[str, list[Any]]:
+    """What to fill a request with: theirs in one field or another, or in all."""
+    own, foreign = mine.ids(), theirs.ids()
+    share = draw.choice((0.3, 0.6, 1.0))
+    chosen: dict[str, list[Any]] = {
+        name: foreign[name] if draw.random() < share else own[name] for name in own
+    }
+    # Without the right brand nearly everything is refused at the door.
+    chosen["brand_id"] = own["brand_id"] if draw.random() < 0.8 else foreign["brand_id"]
+    chosen["FORMAT_ID"] = [one for name, ids in foreign.items() if name.endswith("_id") for one in ids][:8]
+    chosen["daogou.common.v1.Identity.kind"] = [theirs.lookup.kind]
+    chosen["daogou.common.v1.Identity.value"] = [theirs.lookup.value, "somebody-else"]
+    chosen["daogou.common.v1.Identity.app_id"] = [""]
+    chosen["line_id"] = ["coat", "Zephyr-coat"]
+    chosen["channel"] = [theirs.order.channel]
+    chosen["currency_code"] = ["CNY"]
+    return chosen
+
+
+def told(reply: Message) -> tuple[set[str], set[int]]:
+    """What a reply tells, without the store ids that the caller's own plans are made of."""
+    texts = {
+        value
+        for field, value in values_in(reply)
+        if isinstance(value, str) and field.full_name != "daogou.commission.v1.Match.store_ids"
+    }
+    return texts, numbers_of(reply)
+
+
+def told_by(error: grpc.aio.AioRpcError) -> str:
+    """All that a refusal tells, in one text."""
+    parts = [error.details() or ""]
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            status = status_pb2.Status.FromString(value)
+            parts += [status.message, *(str(detail.value) for detail in status.details)]
+        else:
+            parts.append(str(value))
+    return "\n".join(parts)
+
+
+async def test_nothing_of_another_brand_is_told_or_touched(
+    running: Running, mine: Tenant, theirs: Tenant, soak: bool
+) -> None:
+    draw = random.Random(SEED)
+    people = people_of(mine.world)
+    before, nobodys = running.written(theirs.world.brand_id), running.written("nobody")
+    of_theirs = [name for name in before if before[name][1] != nobodys[name][1]]
+    assert len(of_theirs) >= 8, f"the other brand has too little to lose: {of_theirs}"
+    codes: Counter[str] = Counter()
+    for _ in range(10_000 if soak else 1_000):
+        method = draw.choice(every_method())
+        admitted = set(method.GetOptions().Extensions[access_pb2.access].roles) & people.keys()
+        roles = sorted(admitted) if admitted and draw.random() < 0.85 else sorted(people)
+        caller = people[draw.choice(roles)]
+        accepted = Accepted(mixed(draw, mine, theirs), draw=draw, now=running.now())
+        request = accepted.message(method.input_type)
+        call = running.plain(service_of(method)).unary_unary(
+            path_of(method),
+            GetMessageClass(method.input_type).SerializeToString,
+            GetMessageClass(method.output_type).FromString,
+        )
+        said = texts_of(request)
+        context = f"DAOGOU_SEED={SEED}: {method.full_name}\n{request!r:.2000}"
+        try:
+            reply = await call(request, metadata=caller.metadata, timeout=20)
+        except grpc.aio.AioRpcError as error:
+            codes[error.code().name] += 1
+            leaked = [text for text in theirs.texts - said if text in told_by(error)]
+            assert not leaked, f"{context}\n{leaked}"
+            continue
+        codes["OK"] += 1
+        texts, numbers = told(reply)
+        held = "\n".join(texts)
+        leaked = [text for text in theirs.texts - said if text in held]
+        assert not leaked, f"{context}\nanswered {reply!r:.2000}\n{leaked}"
+        assert not numbers & theirs.amounts, f"{context}\nanswered {reply!r:.2000}"
+    assert codes["OK"] > 50, f"too few probes got anywhere: {codes}"
+    assert codes["NOT_FOUND"] > 20, f"too few probes named what is not theirs: {codes}"
+    after = running.written(theirs.world.brand_id)
+    assert [name for name in of_theirs if before[name][1] != after[name][1]] == [], f"DAOGOU_SEED={SEED}"
+
+
+async def test_the_other_brands_own_people_do_read_all_that(theirs: Tenant) -> None:
+    """The probes look for what can be found: were the look-out blind, this would fail."""
+    assert theirs.amounts >= {PAID_MINOR, PAID_MINOR * 3 // 100}
+    assert {"Zephyr", "Zephyr Nanjing Road", "Zephyr guide 0", "Zephyr plan", "Zephyr-rule"} <= theirs.texts
+    assert theirs.world.phone is not None
+    assert theirs.world.phone.value in theirs.texts
+    assert {theirs.world.member_id, theirs.world.brand_id, *theirs.world.guides} <= theirs.texts
+    texts: set[str] = set()
+    async for reply in what_its_people_read(theirs.world, theirs.order):
+        texts |= told(reply)[0]
+    assert theirs.texts <= texts | {theirs.world.shop_id}
+
+
+async def test_the_same_customer_is_another_member_in_each_brand(mine: Tenant, theirs: Tenant) -> None:
+    """He may shop at both; neither learns what the other knows of him."""
+    card, phone = theirs.world.identity(IdentityKind.IDENTITY_KIND_POS_CARD), theirs.world.identity()
+    there = await theirs.world.connector.members.EnrolMember(
+        member_pb2.EnrolMemberRequest(brand_id=theirs.world.brand_id, identities=[card, phone])
+    )
+    await theirs.world.scan(theirs.code, card)
+    here = await mine.world.connector.members.EnrolMember(
+        member_pb2.EnrolMemberRequest(brand_id=mine.world.brand_id, identities=[card])
+    )
+    assert here.enrolled
+    assert here.member.member_id != there.member.member_id
+    assert not here.member.HasField("binding")
+    assert [one.masked_value for one in here.member.identities] == [masked(card)]

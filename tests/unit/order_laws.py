@@ -1,0 +1,285 @@
+"""What must hold for the books of every order, each law as a function that takes a history and asserts.
+
+Apart from the tests that run them, so that they can also be shown to catch planted faults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from fractions import Fraction
+
+from svc_commission import documents
+from svc_commission.rules import admission, order
+from svc_commission.rules.admission import Admission
+from svc_commission.rules.order import Account, Books, Event, Kind, RefundLine, Target
+from svc_commission.rules.plan import BASIS_POINTS
+from tests.strategies import MONTH_STARTS, History
+
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+Owed = dict[tuple[str, str], int]
+
+
+def books_of(history: History) -> Books:
+    """The books of an order, from all its events at once."""
+    return order.fold(history.events, history.channel, history.attribution, history.plan)
+
+
+def owed_of(history: History) -> Owed:
+    """What is owed in the end, by line and payee: the credits of the account of debts."""
+    owed: Counter[tuple[str, str]] = Counter()
+    for target, amount in books_of(history).targets.items():
+        if target.account is Account.PAYABLE:
+            owed[target.line_id, target.payee] -= amount
+    return {key: amount for key, amount in owed.items() if amount}
+
+
+def journal_of(history: History, arriving: Sequence[Sequence[Event]]) -> list[dict[str, object]]:
+    """The entries that are recorded when events arrive in calls, repeats among them.
+
+    Does between calls what the service does: keeps events and targets as documents, admits each event by
+    its id and hash, and posts target minus what was posted.
+    """
+    stored: dict[str, Event] = {}
+    hashes: dict[str, bytes] = {}
+    posted: list[dict[str, object]] = []
+    entries: list[dict[str, object]] = []
+    for rev, call in enumerate(arriving, start=1):
+        for event in call:
+            body = repr(event).encode()
+            if admission.admit(hashes, event.event_id, body) is Admission.NEW:
+                hashes[event.event_id], stored[event.event_id] = body, event
+        books = order.fold(stored.values(), history.channel, history.attribution, history.plan)
+        new = order.differences(books.targets, documents.targets_of(posted))
+        posted = documents.target_documents(books.targets)
+        key = {"_id": "brand|00|POS|1", "brand_id": "brand", "rev": rev, "currency_code": "CNY"}
+        entries += documents.entry_documents(key, history.attribution, new, list(stored), NOW)
+    return entries
+
+
+def any_arrival_gives_the_same_books(history: History, arriving: Sequence[Sequence[Event]]) -> None:
+    """Order, repeats and grouping of what arrives change no balance of any line, payee and month."""
+    posted: Counter[Target] = Counter()
+    for entry in journal_of(history, arriving):
+        postings = entry["postings"]
+        assert isinstance(postings, list)
+        assert sum(one["amount_minor"] for one in postings) == 0, "an entry that does not balance"
+        for one in postings:
+            month = documents.month_of(str(entry["posting_month"]))
+            posted[Target(one["line_id"], Account(one["account"]), one["payee"], month)] += one["amount_minor"]
+    assert {target: amount for target, amount in posted.items() if amount} == books_of(history).targets
+
+
+def every_month_balances(history: History) -> None:
+    """In each month of the brand's calendar what the brand spends is what it owes."""
+    months: Counter[date] = Counter()
+    for target, amount in books_of(history).targets.items():
+        months[target.month] += amount
+    assert not any(months.values())
+
+
+def a_month_holds_what_happened_in_it(history: History) -> None:
+    """The books up to a month are those of the events that happened before the next one began."""
+    targets = books_of(history).targets
+    for starts in MONTH_STARTS[history.attribution.time_zone]:
+        first_day = date(starts.year + starts.month // 12, starts.month % 12 + 1, 1)
+        if starts.day == 1:  # west of Greenwich a month begins after UTC's
+            first_day = starts.date()
+        before = owed_of(history.of([event for event in history.events if event.happened_time < starts]))
+        posted: Counter[tuple[str, str]] = Counter()
+        for target, amount in targets.items():
+            if target.account is Account.PAYABLE and target.month < first_day:
+                posted[target.line_id, target.payee] -= amount
+        assert {key: amount for key, amount in posted.items() if amount} == before
+
+
+def amounts_are_rounded_to_the_nearest_fen(history: History) -> None:
+    """Each amount of a line is the exact one rounded, halves upwards; nothing is owed without a rule."""
+    for line in books_of(history).lines:
+        if line.rule is None:
+            assert (line.earned_minor, line.distributable_minor, line.reversed_minor) == (0, 0, 0)
+            continue
+        shares = sum(share for _, share in line.rule.shares)
+        _is_rounded(line.earned_minor, Fraction(line.paid_minor * line.rule.rate_bp, BASIS_POINTS))
+        _is_rounded(line.distributable_minor, Fraction(line.earned_minor * shares, BASIS_POINTS))
+        taken = Fraction(line.distributable_minor * line.refunded_minor, line.paid_minor or 1)
+        _is_rounded(line.reversed_minor, taken)
+        assert sum(part.earned_minor for part in line.parts) == line.distributable_minor
+        assert sum(part.reversed_minor for part in line.parts) == line.reversed_minor
+
+
+def _is_rounded(amount: int, exact: Fraction) -> None:
+    assert Fraction(-1, 2) < amount - exact <= Fraction(1, 2), f"{amount} is not {exact} rounded"
+
+
+def nobody_gives_back_more_than_she_got(history: History) -> None:
+    """What is taken back lies between nothing and what was earned, for each line and each payee."""
+    for line in books_of(history).lines:
+        assert 0 <= line.refunded_minor <= line.paid_minor
+        assert 0 <= line.reversed_minor <= line.distributable_minor <= line.earned_minor <= line.paid_minor
+        assert all(0 <= part.reversed_minor <= part.earned_minor for part in line.parts)
+
+
+def books_say_what_is_owed(history: History) -> None:
+    """The explanation of the lines and the amounts posted are the same story."""
+    told = {
+        (line.line_id, part.payee): part.earned_minor - part.reversed_minor
+        for line in books_of(history).lines
+        for part in line.parts
+    }
+    assert {key: amount for key, amount in told.items() if amount} == owed_of(history)
+
+
+def no_refund_pays_anybody(history: History) -> None:
+    """Had one refund not happened, nobody would be owed less, on any line."""
+    owed = owed_of(history)
+    for taken_out in [event for event in history.events if event.kind in (Kind.REFUNDED, Kind.CLOSED)]:
+        without = owed_of(history.of([event for event in history.events if event is not taken_out]))
+        assert all(amount <= without.get(key, 0) for key, amount in owed.items())
+
+
+def partial_refunds_are_one_full_refund(history: History) -> None:
+    """All refunds in one, at any time, take back the same as the refunds one by one."""
+    if not history.refunds:
+        return
+    by_line: Counter[str] = Counter()
+    for event in history.refunds:
+        for refund in event.refund_lines:
+            by_line[refund.line_id] += refund.refunded_minor
+    whole = Event(
+        "REFUND:whole",
+        Kind.REFUNDED,
+        history.refunds[-1].happened_time,
+        refund_lines=tuple(RefundLine(line_id, amount, 1) for line_id, amount in by_line.items()),
+        goodwill_minor=sum(event.goodwill_minor for event in history.refunds),
+    )
+    others = [event for event in history.events if event.kind is not Kind.REFUNDED]
+    assert books_of(history.of([*others, whole])).lines == books_of(history).lines
+
+
+def a_full_refund_leaves_nothing(history: History) -> None:
+    """When every line is refunded whole, by line or by goodwill, nothing is owed to anybody."""
+    paid: Counter[str] = Counter()
+    for event in history.events:
+        if event.kind is Kind.PAID:
+            for line in event.lines:
+                paid[line.line_id] += line.paid_minor
+    times = [event.happened_time for event in history.events]
+    lines = tuple(RefundLine(line_id, amount, 1) for line_id, amount in paid.items())
+    by_line = Event("REFUND:all", Kind.REFUNDED, max(times), refund_lines=lines)
+    by_goodwill = Event("REFUND:all", Kind.REFUNDED, min(times), goodwill_minor=sum(paid.values()))
+    closed = Event("CLOSED", Kind.CLOSED, max(times))
+    open_events = [event for event in history.events if event.kind is not Kind.CLOSED]
+    for end in (by_line, by_goodwill, closed):
+        assert owed_of(history.of([*open_events, end])) == {}
+
+
+def every_refunded_fen_is_accounted_for(history: History) -> None:
+    """What was refunded is on a line that was paid, or is excess; a line takes no more than was paid."""
+    books = books_of(history)
+    asked = sum(
+        event.goodwill_minor + sum(refund.refunded_minor for refund in event.refund_lines)
+        for event in history.refunds
+    )
+    if history.closed:
+        assert all(line.refunded_minor == line.paid_minor for line in books.lines)
+        books = books_of(history.of([one for one in history.events if one.kind is not Kind.CLOSED]))
+    assert sum(line.refunded_minor for line in books.lines) + books.refund_excess_minor == asked
+    for line in books.lines:
+        of_line = sum(
+            refund.refunded_minor
+            for event in history.refunds
+            for refund in event.refund_lines
+            if refund.line_id == line.line_id
+        )
+        assert line.refunded_minor >= min(of_line, line.paid_minor), "refunds of lines come first"
+
+
+def goodwill_is_borne_by_what_remains_paid(history: History) -> None:
+    """A refund of no line is spread in proportion to what is left of each after its own refunds.
+
+    In proportion: of no two lines could one fen be moved from one to the other to make their parts more
+    equal, measured by what remains of each (the property by which Webster's method is defined).
+    """
+    open_events = [event for event in history.events if event.kind is not Kind.CLOSED]
+    asked: Counter[str] = Counter()
+    for event in history.refunds:
+        for refund in event.refund_lines:
+            asked[refund.line_id] += refund.refunded_minor
+    remaining, part = {}, {}
+    for line in books_of(history.of(open_events)).lines:
+        own = min(asked[line.line_id], line.paid_minor)
+        remaining[line.line_id] = line.paid_minor - own
+        part[line.line_id] = line.refunded_minor - own
+    goodwill = sum(event.goodwill_minor for event in history.refunds)
+    assert sum(part.values()) == min(goodwill, sum(remaining.values()))
+    for one, most in part.items():
+        assert 0 <= most <= remaining[one]
+        for other, least in part.items():
+            assert (2 * most - 1) * remaining[other] <= (2 * least + 1) * remaining[one]
+
+
+def each_store_is_credited_once(history: History) -> None:
+    """Every store named by the sale is credited with paid minus refunded, once, however often named."""
+    books = books_of(history)
+    net = sum(line.paid_minor - line.refunded_minor for line in books.lines)
+    credited: Counter[str] = Counter()
+    for credit in books.sales_credits:
+        credited[credit.store_id] += credit.amount_minor
+    frozen = history.attribution
+    named = {frozen.selling_store_id, frozen.owner_store_id, frozen.flagship_store_id} - {""}
+    assert {store: amount for store, amount in credited.items() if amount} == (
+        dict.fromkeys(named, net) if net else {}
+    )
+
+
+def credits_fall_on_the_day(history: History) -> None:
+    """A sale counts on the day it is paid, a refund on the day it is refunded, by the brand's calendar."""
+    in_months: Counter[date] = Counter()
+    for credit in books_of(history).sales_credits:
+        if credit.store_id == history.attribution.selling_store_id:
+            in_months[credit.date.replace(day=1)] += credit.amount_minor
+    for starts in MONTH_STARTS[history.attribution.time_zone]:
+        first_day = date(starts.year + starts.month // 12, starts.month % 12 + 1, 1)
+        if starts.day == 1:
+            first_day = starts.date()
+        before = books_of(history.of([one for one in history.events if one.happened_time < starts]))
+        net = sum(line.paid_minor - line.refunded_minor for line in before.lines)
+        assert sum(amount for month, amount in in_months.items() if month < first_day) == net
+
+
+def swapped(history: History, one: Event, other: Event) -> History:
+    """The same history with the times of two events exchanged."""
+    exchanged = {
+        one.event_id: dataclasses.replace(one, happened_time=other.happened_time),
+        other.event_id: dataclasses.replace(other, happened_time=one.happened_time),
+    }
+    return history.of([exchanged.get(event.event_id, event) for event in history.events])
+
+
+def the_order_of_refunds_changes_nothing(history: History) -> None:
+    """Two refunds whose dates are exchanged take back the same in the end, goodwill among them."""
+    for one in history.refunds:
+        for other in history.refunds:
+            if one.event_id < other.event_id:
+                assert owed_of(swapped(history, one, other)) == owed_of(history)
+
+
+LAWS = (
+    every_month_balances,
+    a_month_holds_what_happened_in_it,
+    amounts_are_rounded_to_the_nearest_fen,
+    nobody_gives_back_more_than_she_got,
+    books_say_what_is_owed,
+    no_refund_pays_anybody,
+    partial_refunds_are_one_full_refund,
+    a_full_refund_leaves_nothing,
+    every_refunded_fen_is_accounted_for,
+    goodwill_is_borne_by_what_remains_paid,
+    each_store_is_credited_once,
+    credits_fall_on_the_day,
+    the_order_of_refunds_changes_nothing,
+)
+"""Those that need nothing but a history."""
