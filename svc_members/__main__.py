@@ -20,6 +20,7 @@ from daogou.members.v1.binding_pb2_grpc import add_BindingServiceServicer_to_ser
 from daogou.members.v1.directory_pb2_grpc import add_DirectoryServiceServicer_to_server as add_directory
 from daogou.members.v1.guide_code_pb2_grpc import add_GuideCodeServiceServicer_to_server as add_guide_code
 from daogou.members.v1.handover_pb2_grpc import add_HandoverServiceServicer_to_server as add_handover
+from daogou.members.v1.member_import_pb2_grpc import add_MemberImportServiceServicer_to_server as add_import
 from daogou.members.v1.member_pb2_grpc import add_MemberServiceServicer_to_server as add_member
 from daogou.members.v1.region_pb2_grpc import add_RegionServiceServicer_to_server as add_region
 from svc_members import store_activity, store_directory, store_guide_code, store_handover, store_member
@@ -33,12 +34,14 @@ from svc_members.servicer_directory import DirectoryServicer
 from svc_members.servicer_guide_code import GuideCodeServicer
 from svc_members.servicer_handover import HandoverServicer
 from svc_members.servicer_member import MemberServicer
+from svc_members.servicer_member_import import MemberImportServicer
 from svc_members.servicer_region import RegionServicer
 from svc_members.store_activity import ActivityStore
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_guide_code import GuideCodeStore
 from svc_members.store_handover import HandoverStore
 from svc_members.store_member import MemberStore
+from svc_members.store_member_import import MemberImportStore
 from svc_members.store_region import RegionStore
 
 
@@ -74,6 +77,7 @@ async def composed(around: Surroundings[MembersSettings]) -> AsyncIterator[Seque
     directory, members = DirectoryStore(database), MemberStore(database, around.clock)
     codes, activity, offers = GuideCodeStore(database), ActivityStore(database), HandoverStore(database)
     regions, audit = RegionStore(database), Audit(database["audit"], new_id())
+    imports = MemberImportStore(database, members)
     handovers = Handovers(directory, members, offers, guide_kind(sealer), now)
     rounds = {
         "lapse": Lapses(directory, members, activity, now).round,
@@ -87,6 +91,7 @@ async def composed(around: Surroundings[MembersSettings]) -> AsyncIterator[Seque
             (add_member, MemberServicer(directory, members, sealer, audit, now)),
             (add_binding, BindingServicer(directory, members, sealer, now)),
             (add_guide_code, GuideCodeServicer(directory, members, codes, sealer, signer, now)),
+            (add_import, MemberImportServicer(directory, members, imports, sealer, now)),
             (add_activity, ActivityServicer(directory, members, activity, now)),
             (add_handover, HandoverServicer(directory, offers, handovers, sealer, now)),
         ]

@@ -130,7 +130,7 @@ def _store_problems(store: Store, path: str) -> list[Violation]:
     ]
     if store.kind == StoreKind.STORE_KIND_PHYSICAL and not store.HasField("location"):
         found.append(Violation(f"{path}location", "is required for a physical store"))
-    shops = [shop_key(shop) for shop in store.shops]
+    shops = [(shop.channel, shop.shop_id) for shop in store.shops]
     found += [
         Violation(f"{path}shops[{index}]", "is named twice")
         for index, shop in enumerate(shops)

@@ -118,7 +118,7 @@ class MemberStore:
         try:
             written = await self._members.find_one_and_update(
                 {"_id": f"{member.brand_id}|{member.member_id}", "rev": member.rev},
-                self._rows_update(member, decision),
+                self.rows_update(member, decision),
                 upsert=member.rev == 0,
                 return_document=ReturnDocument.AFTER,
             )
@@ -130,7 +130,7 @@ class MemberStore:
 
     async def _link_first(self, member: Member, identity: StoredIdentity) -> None:
         """Links a new member's identity. Raises: Conflict MEMBER_CHANGED when it is another's by now."""
-        link = _link_document(member.brand_id, identity, member.member_id, member.create_time)
+        link = link_document(member.brand_id, identity, member.member_id, member.create_time)
         try:
             await self._identities.insert_one(link)
         except DuplicateKeyError:
@@ -167,7 +167,8 @@ class MemberStore:
             await backoff.pause(attempt)
         raise AssertionError("unreachable: the loop returns or raises")
 
-    def _rows_update(self, member: Member, decision: Decision) -> list[Document]:
+    def rows_update(self, member: Member, decision: Decision, *, identity_count: int = 1) -> list[Document]:
+        """The update that carries out a decision. `identity_count` is that of a new member."""
         now: Any = self._clock.database_now()
         rising = {"$max": [now, {"$add": ["$last_recorded_time", 1]}]}
         rows: Any = {"$ifNull": ["$rows", []]}
@@ -190,19 +191,25 @@ class MemberStore:
                 "$replaceWith": {
                     "$let": {
                         "vars": {"recorded": {"$cond": ["$last_recorded_time", rising, now]}},
-                        "in": {"$mergeObjects": ["$$ROOT", self._identity_fields(member), changed]},
+                        "in": {
+                            "$mergeObjects": [
+                                "$$ROOT",
+                                self._identity_fields(member, identity_count),
+                                changed,
+                            ]
+                        },
                     }
                 }
             }
         ]
 
-    def _identity_fields(self, member: Member) -> Document:
+    def _identity_fields(self, member: Member, identity_count: int) -> Document:
         return {
             "brand_id": member.brand_id,
             "member_id": member.member_id,
             "rev": member.rev + 1,
             "create_time": {"$literal": member.create_time},
-            "identity_count": {"$ifNull": ["$identity_count", 1]},
+            "identity_count": {"$ifNull": ["$identity_count", identity_count]},
         }
 
     async def record_activity(
@@ -323,7 +330,7 @@ class MemberStore:
             if written is None or written["identity_count"] > IDENTITIES_MAX:
                 raise Refused("TOO_MANY_IDENTITIES", f"a member has at most {IDENTITIES_MAX} identities")
             if identities:
-                links = [_link_document(brand_id, identity, member_id, now) for identity in identities]
+                links = [link_document(brand_id, identity, member_id, now) for identity in identities]
                 await self._identities.insert_many(links, session=started)
 
         try:
@@ -381,7 +388,8 @@ def _member(document: Document) -> Member:
     )
 
 
-def _link_document(brand_id: str, identity: StoredIdentity, member_id: str, now: datetime) -> Document:
+def link_document(brand_id: str, identity: StoredIdentity, member_id: str, now: datetime) -> Document:
+    """The document of an identity that is linked to a member."""
     return {
         "_id": f"{brand_id}|{identity.index}",
         "brand_id": brand_id,

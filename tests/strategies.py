@@ -64,7 +64,9 @@ class History:
 def weights(most: int = 12_000) -> st.SearchStrategy[dict[str, int]]:
     """Weights of up to six keys, at least one of them above zero."""
     amounts = st.one_of(st.integers(0, 6), st.integers(0, most), st.sampled_from([1000, 2500, 10_000]))
-    return st.dictionaries(st.sampled_from("abcdef"), amounts, min_size=1).filter(lambda w: sum(w.values()) > 0)
+    return st.dictionaries(st.sampled_from("abcdef"), amounts, min_size=1).filter(
+        lambda w: sum(w.values()) > 0
+    )
 
 
 @cache

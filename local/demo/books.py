@@ -64,8 +64,8 @@ def show_why(stage: Stage, told: ledger_pb2.ExplainOrderResponse) -> None:
         )
     stage.console.print(table)
     stage.console.print(
-        f"  [dim]bound by row {told.attribution.binding_id}, as of the order's placing, "
-        f"as known at its first event; entries in the journal: {len(told.entries)}[/dim]"
+        f"  [dim]decided by binding row {told.attribution.binding_id}; "
+        f"journal entries: {len(told.entries)}[/dim]"
     )
 
 

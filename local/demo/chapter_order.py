@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 COAT_MINOR, SCARF_MINOR = 59_900, 12_950
 COMMISSION_MINOR = 2_186  # 17.97 for the coat, and 3.885 for the scarf, of which half a fen counts up
 SCARF_COMMISSION_MINOR = 389
+HAT_MINOR, HAT_COMMISSION_MINOR = 20_000, 600
 
 
 async def customer_buys_on_tmall(stage: Stage, cast: Cast) -> None:
@@ -128,6 +129,27 @@ async def one_item_comes_back(stage: Stage, cast: Cast) -> None:
     )
     show_why(stage, told)
     stage.holds("the books agree", told.books_agree, True)
+
+
+async def buys_a_hat(stage: Stage, cast: Cast) -> int:
+    """Another order on Tmall, placed a moment ago. The commission that is owed for it, in fen."""
+    cast.order_id = f"{secrets.randbelow(10**18):018d}"
+    placed = stage.now() - timedelta(minutes=5)
+    event = _event(
+        cast,
+        placed,
+        timedelta(minutes=1),
+        "PAID:1",
+        OrderEventKind.ORDER_EVENT_KIND_PAID,
+        lines=[_line("hat", HAT_MINOR)],
+    )
+    await _ingest(stage, cast, [event])
+    return HAT_COMMISSION_MINOR
+
+
+async def month_so_far(stage: Stage, cast: Cast) -> None:
+    """The trial balance, at the end."""
+    stage.console.print()
     balance = await stage.call(
         ledger_of(stage, cast).GetTrialBalance, ledger_pb2.GetTrialBalanceRequest(brand_id=cast.brand_id)
     )

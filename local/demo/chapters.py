@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from local.demo.cast import Cast
 from local.demo.chapter_brand import brand_opens
-from local.demo.chapter_order import customer_buys_on_tmall, one_item_comes_back
+from local.demo.chapter_handover import guide_resigns
+from local.demo.chapter_order import customer_buys_on_tmall, month_so_far, one_item_comes_back
 from local.demo.chapter_scan import customer_scans
 from local.demo.stage import Stage
 
@@ -16,4 +17,6 @@ async def play(stage: Stage) -> Cast:
     await customer_scans(stage, cast)
     await customer_buys_on_tmall(stage, cast)
     await one_item_comes_back(stage, cast)
+    await guide_resigns(stage, cast)
+    await month_so_far(stage, cast)
     return cast

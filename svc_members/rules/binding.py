@@ -45,6 +45,7 @@ class Cause(enum.StrEnum):
     LAPSED = "LAPSED"
     RESIGNED = "RESIGNED"
     HANDOVER = "HANDOVER"
+    IMPORT = "IMPORT"
 
 
 class Outcome(enum.StrEnum):
@@ -197,6 +198,12 @@ def claim(rows: Sequence[Row], claimed: Scan, policy: Policy, next_id: str) -> D
     time = max(claimed.scanned_time, current.valid_from_time)
     taken = replace(_bound(rows, claimed, policy, time, f"{next_id}b"), cause=Cause.CLAIM)
     return _taken_over(current, taken, Outcome.BOUND, Cause.CLAIM, next_id)
+
+
+def imported(bound: Scan, policy: Policy, next_id: str) -> Decision:
+    """The binding that a new member brings from another system. `scanned_time` is since when he has it."""
+    row = replace(_bound((), bound, policy, bound.scanned_time, next_id), cause=Cause.IMPORT)
+    return Decision(Outcome.BOUND, row, (), (row,))
 
 
 def lapse(rows: Sequence[Row], now: datetime, next_id: str) -> Decision:

@@ -32,7 +32,7 @@ class Killer:
         self._random = random.Random(seed)
         self._tasks: list[asyncio.Task[None]] = []
         self._steps = 0
-        self._at = set(self._random.sample(range(1, 20), KILLS))
+        self._at = set(self._random.sample(range(1, 32), KILLS))
         self.kills = 0
 
     async def between(self, _step: str) -> None:
@@ -74,4 +74,4 @@ async def test_a_day_interrupted_by_kill_9_ends_as_told(stack: Stack, victim: st
     async with Stage(stack, Console(file=said, width=100), killer.between).open() as stage:
         await chapters.play(stage)
     assert killer.kills >= 1, "nothing was killed: the test has shown nothing"
-    assert stage.checks == 13
+    assert stage.checks == 18

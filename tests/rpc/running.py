@@ -31,6 +31,7 @@ from daogou.members.v1.binding_pb2_grpc import BindingServiceStub
 from daogou.members.v1.directory_pb2_grpc import DirectoryServiceStub
 from daogou.members.v1.guide_code_pb2_grpc import GuideCodeServiceStub
 from daogou.members.v1.member_pb2_grpc import MemberServiceStub
+from daogou.members.v1.region_pb2_grpc import RegionServiceStub
 from local import token
 from local.services import SERVICES
 from local.stack import Stack
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from daogou.members.v1.directory_pb2_grpc import DirectoryServiceAsyncStub
     from daogou.members.v1.guide_code_pb2_grpc import GuideCodeServiceAsyncStub
     from daogou.members.v1.member_pb2_grpc import MemberServiceAsyncStub
+    from daogou.members.v1.region_pb2_grpc import RegionServiceAsyncStub
 
 CALL_TIMEOUT_S: Final = 20.0
 CHANNEL_OPTIONS: Final = (
@@ -93,6 +95,10 @@ class Caller:
         return DirectoryServiceStub(self.channel("members"))
 
     @cached_property
+    def regions(self) -> RegionServiceAsyncStub:
+        return RegionServiceStub(self.channel("members"))
+
+    @cached_property
     def members(self) -> MemberServiceAsyncStub:
         return MemberServiceStub(self.channel("members"))
 
@@ -133,7 +139,7 @@ class Running:
         self.canaries = Canaries()
         self._plain: dict[str, grpc.aio.Channel] = {}
         self._bearing: dict[tuple[str, Metadata], grpc.aio.Channel] = {}
-        self._callers: dict[tuple[str, str, str, str], Caller] = {}
+        self._callers: dict[tuple[str, str, str, str, str], Caller] = {}
         self._mongo: MongoClient[dict[str, Any]] = MongoClient(stack.mongo.uri, tz_aware=True)
         self._shift = timedelta(0)
 
@@ -159,11 +165,13 @@ class Running:
             )
         return self._bearing[service, metadata]
 
-    def caller(self, role: str, *, brand: str = "", store: str = "", guide: str = "") -> Caller:
+    def caller(
+        self, role: str, *, brand: str = "", region: str = "", store: str = "", guide: str = ""
+    ) -> Caller:
         """Somebody of a role."""
-        key = (role, brand, store, guide)
+        key = (role, brand, region, store, guide)
         if key not in self._callers:
-            bearer = token.mint(self.stack.keys, role, brand=brand, store=store, guide=guide)
+            bearer = token.mint(self.stack.keys, role, brand=brand, region=region, store=store, guide=guide)
             self.canaries.tokens.add(bearer)
             self._callers[key] = Caller(bearer, self._of)
         return self._callers[key]
@@ -199,10 +207,10 @@ class Running:
             database = self.database(spec.name)
             for name in sorted(database.list_collection_names()):
                 hashed = hashlib.sha256()
-                mine = {"_id": {"$regex": f"^({'|'.join(brand_ids)})"}}
+                by_id = {"_id": {"$regex": f"^({'|'.join(brand_ids)})"}}
                 # Few documents have ids that do not begin with their brand: the audit's.
-                mine = {"$or": [mine, {"brand_id": {"$in": brand_ids}}]}
-                for document in self._raw(spec.name, name).find(mine).sort("_id", 1):
+                query = {"$or": [by_id, {"brand_id": {"$in": brand_ids}}]}
+                for document in self._raw(spec.name, name).find(query).sort("_id", 1):
                     hashed.update(document.raw)
                 count = database[name].count_documents({})
                 found[f"{spec.name}.{name}"] = (count, hashed.hexdigest())

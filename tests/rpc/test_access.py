@@ -50,9 +50,12 @@ def expected(access: Access, role: int, mine: Mapping[str, str], request: Messag
         return "ROLE_NOT_ADMITTED"
     if role in TENANTLESS:
         return None
-    asked = {name: getattr(request, name, "") for name in ("brand_id", "store_id", "guide_id")}
+    asked = {name: getattr(request, name, "") for name in mine}
     if asked["brand_id"] != mine["brand_id"]:
         return "NOT_YOUR_BRAND"
+    in_region = access.scope in {Scope.SCOPE_STORE, Scope.SCOPE_GUIDE}
+    if in_region and role == Role.ROLE_REGION_MANAGER and asked["region_id"] != mine["region_id"]:
+        return "NOT_YOUR_REGION"
     of_store = access.scope == Scope.SCOPE_STORE and role in {Role.ROLE_STORE_MANAGER, Role.ROLE_GUIDE}
     of_store = of_store or (access.scope == Scope.SCOPE_GUIDE and role == Role.ROLE_STORE_MANAGER)
     if of_store and asked["store_id"] != mine["store_id"]:
@@ -95,11 +98,21 @@ def bearer(text: str) -> Metadata:
     return (("authorization", f"Bearer {text}"),)
 
 
+def ids_of(world: World) -> dict[str, str]:
+    """What a caller may call his own."""
+    return {
+        "brand_id": world.brand_id,
+        "region_id": world.region_id,
+        "store_id": world.nanjing_road,
+        "guide_id": world.guides[0],
+    }
+
+
 def requests_of(
     method: MethodDescriptor, world: World, other: Mapping[str, str]
 ) -> Iterator[tuple[str, Message]]:
     """The least acceptable request about one's own, and with each id, or all of them, another's."""
-    mine = {"brand_id": world.brand_id, "store_id": world.nanjing_road, "guide_id": world.guides[0]}
+    mine = ids_of(world)
     named = [name for name in mine if name in method.input_type.fields_by_name]
     for count in range(len(named) + 1):
         for changed in itertools.combinations(named, count):
@@ -124,18 +137,13 @@ def test_every_method_says_who_may_call_it() -> None:
 async def test_roles_reach_what_the_contract_says_and_no_further(
     method: MethodDescriptor, running: Running, world: World, other: Mapping[str, str]
 ) -> None:
-    access, mine = (
-        access_of(method),
-        {
-            "brand_id": world.brand_id,
-            "store_id": world.nanjing_road,
-            "guide_id": world.guides[0],
-        },
-    )
+    access, mine = access_of(method), ids_of(world)
     channel = running.plain(service_of(method))
     wrong = []
     for role in ROLES:
         ids = {} if role in TENANTLESS else {"brand": mine["brand_id"]}
+        if role == Role.ROLE_REGION_MANAGER:
+            ids["region"] = mine["region_id"]
         if role in {Role.ROLE_STORE_MANAGER, Role.ROLE_GUIDE}:
             ids["store"] = mine["store_id"]
         if role == Role.ROLE_GUIDE:
@@ -159,7 +167,7 @@ async def test_roles_reach_what_the_contract_says_and_no_further(
 @pytest.fixture(scope="module")
 def other(running: Running) -> dict[str, str]:
     """Somebody else's ids. They need not exist: a caller is turned away before anything is looked up."""
-    return {"brand_id": new_id(), "store_id": new_id(), "guide_id": new_id()}
+    return {name: new_id() for name in ("brand_id", "region_id", "store_id", "guide_id")}
 
 
 def _signed(world: World, *, key: Any = None, kid: str | None = None, **changed: Any) -> str:
@@ -224,6 +232,10 @@ UNKNOWN_CALLERS: Final[Mapping[str, tuple[str, Callable[[World], Metadata]]]] = 
     "a manager without store": (
         "TOKEN_INVALID",
         lambda world: bearer(_signed(world, role="STORE_MANAGER", store_id=None)),
+    ),
+    "a region manager without region": (
+        "TOKEN_INVALID",
+        lambda world: bearer(_signed(world, role="REGION_MANAGER")),
     ),
     "no signature": ("TOKEN_INVALID", lambda world: bearer(_unsigned(world, "none"))),
     "a symmetric signature": ("TOKEN_INVALID", lambda world: bearer(_unsigned(world, "HS256"))),

@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.ids import new_id
 from chassis.times import to_timestamp
@@ -241,7 +242,25 @@ def _of_another_version(code: str) -> str:
     return base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode()
 
 
-GOOD_PLACE: Final = GeoPoint(latitude=31.2, longitude=121.4, datum=Datum.DATUM_GCJ02)
+MALFORMED: Final[Mapping[str, Callable[[str], str]]] = {
+    "without its last character": lambda code: code[:-1],
+    "without its last four characters": lambda code: code[:-4],
+    "cut in half": lambda code: code[: len(code) // 2],
+    "of one character": lambda code: code[:1],
+    "twice": lambda code: code + code,
+    "with padding": lambda code: code + "=" * (-len(code) % 4 or 4),
+    "with a space": lambda code: code[:20] + " " + code[20:],
+    "in another alphabet": lambda code: code[:20] + "+/" + code[22:],
+    "in Chinese": lambda code: "导购码",
+    "with the link around it": lambda code: f"https://daogou.example/s/{code}",
+}
+
+
+def spoilt(spoil: Callable[[str], str]) -> Call:
+    """A scan of a good code after something was done to it."""
+    return lambda world, _other: scan_spoilt(world, spoil)
+
+
 NOBODY: Final = new_id()
 
 CASES: Final[Mapping[str, Case]] = {
@@ -720,7 +739,7 @@ CASES: Final[Mapping[str, Case]] = {
         "code",
         "identity",
     ),
-    "a scan by a malformed number": invalid(lambda w, o: scan(w, identity=phone("12345")), "identity.value"),
+    "a scan by a malformed number": invalid(lambda w, o: scan(w, identity=phone("12")), "identity.value"),
     "a forged code": Case(lambda w, o: scan_spoilt(w, _flipped_signature), INVALID, "GUIDE_CODE_FORGED"),
     "a code with another guide put in": Case(
         lambda w, o: scan_spoilt(w, _flipped_content), INVALID, "GUIDE_CODE_FORGED"
@@ -732,25 +751,12 @@ CASES: Final[Mapping[str, Case]] = {
         lambda w, o: scan_spoilt(w, _of_another_version), INVALID, "GUIDE_CODE_MALFORMED"
     ),
     **{
-        f"a code {what}": Case(
-            lambda w, o, spoil=spoil: scan_spoilt(w, spoil), INVALID, "GUIDE_CODE_MALFORMED"
-        )
-        for what, spoil in {
-            "without its last character": lambda code: code[:-1],
-            "without its last four characters": lambda code: code[:-4],
-            "cut in half": lambda code: code[: len(code) // 2],
-            "of one character": lambda code: code[:1],
-            "twice": lambda code: code + code,
-            "with padding": lambda code: code + "=" * (-len(code) % 4 or 4),
-            "with a space": lambda code: code[:20] + " " + code[20:],
-            "in another alphabet": lambda code: code[:20] + "+/" + code[22:],
-            "in Chinese": lambda code: "导购码",
-            "with the link around it": lambda code: f"https://daogou.example/s/{code}",
-        }.items()
+        f"a code {what}": Case(spoilt(spoil), INVALID, "GUIDE_CODE_MALFORMED")
+        for what, spoil in MALFORMED.items()
     },
     "a code of 257 characters": invalid(lambda w, o: scan(w, "x" * 257), "code"),
     "an alias nobody has": Case(lambda w, o: scan(w, NOBODY), NOT_FOUND, "CODE_ALIAS_UNKNOWN"),
-    "another brand's code": Case(lambda w, o: scan_of(w, o), INVALID, "GUIDE_CODE_OF_ANOTHER_BRAND"),
+    "another brand's code": Case(scan_of, INVALID, "GUIDE_CODE_OF_ANOTHER_BRAND"),
     "a scan in an hour": Case(lambda w, o: scan_at(w, hours=1), INVALID, "SCAN_IN_FUTURE"),
     "a scan in ten seconds": Case(lambda w, o: scan_at(w, seconds=10), INVALID, "SCAN_IN_FUTURE"),
     "a scan in a thousand years": Case(lambda w, o: scan_at(w, days=365_000), INVALID, "SCAN_IN_FUTURE"),
@@ -759,7 +765,7 @@ CASES: Final[Mapping[str, Case]] = {
         lambda w, o: scan_at(w, hours=-24, seconds=-1), INVALID, "SCAN_TOO_OLD"
     ),
     "a scan outside of time": invalid(
-        lambda w, o: scan(w, scanned_time=to_timestamp(w.running.now()).__class__(seconds=1, nanos=-1)),
+        lambda w, o: scan(w, scanned_time=Timestamp(seconds=1, nanos=-1)),
         "scanned_time",
     ),
     "codes of a guide of another store revoked": Case(
@@ -1048,6 +1054,6 @@ async def test_of_very_many_violations_the_first_are_named_and_the_rest_counted(
         )
     )
     assert (found.code, found.reason) == (INVALID, "INVALID_FIELDS")
-    assert len(found.violations) <= 50
-    last = found.violations[-1]
-    assert last.description == f"and {1000 - len(found.violations) + 1} more"
+    *named, last = found.violations
+    assert 20 <= len(named) <= 50
+    assert last.description == f"and {1000 - len(named)} more"

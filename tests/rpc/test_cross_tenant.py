@@ -23,7 +23,7 @@ from daogou.commission.v1 import ledger_pb2, plan_pb2
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Role
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
-from daogou.members.v1 import binding_pb2, directory_pb2, member_pb2
+from daogou.members.v1 import binding_pb2, directory_pb2, member_pb2, region_pb2
 from tests.messages import Accepted, every_method, path_of, service_of
 from tests.rpc.running import Caller, Running
 from tests.rpc.world import Order, World, a_world, line_of, plan_of, refund_of, rule_of
@@ -51,6 +51,8 @@ class Tenant:
         stores = [world.nanjing_road, world.xintiandi, world.flagship]
         return {
             "brand_id": [world.brand_id],
+            "region_id": [world.region_id],
+            "parent_region_id": [world.region_id],
             "store_id": stores,
             "selling_store_id": stores,
             "pool_store_id": stores,
@@ -97,6 +99,7 @@ async def what_its_people_read(world: World, order: Order) -> AsyncIterator[Mess
     """Replies that only the brand's own people may see."""
     brand, admin = world.brand_id, world.admin
     yield await admin.directory.GetBrand(directory_pb2.GetBrandRequest(brand_id=brand))
+    yield await admin.regions.ListRegions(region_pb2.ListRegionsRequest(brand_id=brand))
     yield await admin.directory.ListStores(directory_pb2.ListStoresRequest(brand_id=brand))
     yield await admin.directory.ListGuides(directory_pb2.ListGuidesRequest(brand_id=brand))
     yield await admin.members.GetMember(
@@ -165,7 +168,7 @@ def people_of(world: World) -> dict[int, Caller]:
     return {
         Role.ROLE_CONNECTOR: world.connector,
         Role.ROLE_BRAND_ADMIN: world.admin,
-        Role.ROLE_REGION_MANAGER: world.running.caller("REGION_MANAGER", **brand),
+        Role.ROLE_REGION_MANAGER: world.running.caller("REGION_MANAGER", region=world.region_id, **brand),
         Role.ROLE_STORE_MANAGER: world.manager(),
         Role.ROLE_GUIDE: world.guide(),
         Role.ROLE_DOOR: world.running.caller("DOOR", **brand),

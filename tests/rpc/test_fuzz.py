@@ -9,7 +9,6 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from chassis.rpc.status import from_rpc_error
 from chassis.times import to_timestamp
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Access, Role
-from tests.messages import Accepted, Hostile, every_method, path_of, service_of
+from tests.messages import Accepted, Hostile, Values, every_method, path_of, service_of
 from tests.rpc.running import Caller, Running
 from tests.rpc.world import World
 
@@ -61,11 +60,17 @@ def somebody_admitted(method: MethodDescriptor, world: World) -> Caller:
     return world.running.caller(Role.Name(Role.ValueType(role)).removeprefix("ROLE_"), **ids)
 
 
-async def values_of(world: World) -> Mapping[str, list[Any]]:
-    """What is real in the world, by field name, so that hostile messages get past the first look-up."""
+@pytest.fixture(scope="module")
+async def values(world: World) -> Values:
+    """What is real in the world, by field name, so that hostile messages get past the first look-up.
+
+    Made before the first message: one of them may well dismiss the guide.
+    """
     order = world.order()
     return {
         "brand_id": [world.brand_id],
+        "region_id": ["", world.region_id, "a" * 16],
+        "parent_region_id": ["", world.region_id, "a" * 16],
         "store_id": [world.nanjing_road, world.nanjing_road, world.xintiandi, "a" * 16],
         "selling_store_id": ["", world.nanjing_road],
         "pool_store_id": [world.nanjing_road, world.flagship],
@@ -119,10 +124,10 @@ def rss_mib(running: Running, service: str) -> float:
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 async def test_hostile_messages_are_answered_in_the_contracts_words(
-    method: MethodDescriptor, running: Running, world: World, count: int, codes: Counter[str]
+    method: MethodDescriptor, running: Running, world: World, count: int, values: Values, codes: Counter[str]
 ) -> None:
     draw = random.Random(f"{SEED}|{method.full_name}")
-    hostile = Hostile(draw, await values_of(world))
+    hostile = Hostile(draw, values)
     caller, channel = somebody_admitted(method, world), running.plain(service_of(method))
     for _ in range(count):
         message = hostile.message(method.input_type)
@@ -133,11 +138,11 @@ async def test_hostile_messages_are_answered_in_the_contracts_words(
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 async def test_acceptable_messages_with_random_values_are_answered(
-    method: MethodDescriptor, running: Running, world: World, count: int, codes: Counter[str]
+    method: MethodDescriptor, running: Running, world: World, count: int, values: Values, codes: Counter[str]
 ) -> None:
     """What the limits let through reaches the rules and the database, and those must stand it too."""
     draw = random.Random(f"{SEED}|accepted|{method.full_name}")
-    accepted = Accepted(await values_of(world), draw=draw, now=running.now())
+    accepted = Accepted(values, draw=draw, now=running.now())
     caller, channel = somebody_admitted(method, world), running.plain(service_of(method))
     for _ in range(count // 2):
         message = accepted.message(method.input_type)
@@ -157,12 +162,12 @@ def test_the_messages_have_tried_something(codes: Counter[str]) -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 async def test_broken_bytes_are_refused_as_what_they_are(
-    method: MethodDescriptor, running: Running, world: World, count: int
+    method: MethodDescriptor, running: Running, world: World, count: int, values: Values
 ) -> None:
     """Bytes that are no message are the caller's mistake: INVALID_ARGUMENT, in our words."""
     draw = random.Random(f"{SEED}|bytes|{method.full_name}")
-    hostile = Hostile(draw, await values_of(world))
-    accepted = Accepted(await values_of(world), draw=draw, now=running.now())
+    hostile = Hostile(draw, values)
+    accepted = Accepted(values, draw=draw, now=running.now())
     caller, channel = somebody_admitted(method, world), running.plain(service_of(method))
     parse = GetMessageClass(method.input_type).FromString
     for _ in range(count):
@@ -199,11 +204,11 @@ async def test_a_message_over_the_size_limit_is_refused_by_size(running: Running
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_memory_stays_flat_under_hostile_messages(
-    service: str, running: Running, world: World, count: int
+    service: str, running: Running, world: World, count: int, values: Values
 ) -> None:
     """After a first round has filled what is kept on purpose, more of the same must not add to it."""
     methods = [method for method in METHODS if service_of(method) == service]
-    values, channel = await values_of(world), running.plain(service)
+    channel = running.plain(service)
     draw = random.Random(f"{SEED}|memory|{service}")
     hostile = Hostile(draw, values)
 

@@ -1,4 +1,4 @@
-"""One brand to try things on: two stores and a flagship on Tmall, guides, a plan, a member."""
+"""One brand to try things on: two stores in one region and a flagship on Tmall, guides, a plan, a member."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from daogou.commission.v1.order_event_pb2 import EventResult, OrderEvent, OrderE
 from daogou.common.v1.channel_pb2 import Channel
 from daogou.common.v1.geo_pb2 import Datum, GeoPoint
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
-from daogou.members.v1 import directory_pb2, guide_code_pb2, member_pb2
+from daogou.members.v1 import directory_pb2, guide_code_pb2, member_pb2, region_pb2
 from daogou.members.v1.directory_pb2 import BindingPolicy, Brand, Guide, ShopAccount, Store
 from daogou.members.v1.guide_code_pb2 import ScanGuideCodeResponse
 from tests.rpc.running import Caller, Running
@@ -78,6 +78,8 @@ class World:
     running: Running
     brand_id: str
     shop_id: str
+    region_id: str
+    """The two stores lie in it; the flagship in none."""
     nanjing_road: str
     xintiandi: str
     flagship: str
@@ -270,9 +272,17 @@ async def a_world(
     admin = running.caller("BRAND_ADMIN", brand=brand_id)
     shop_id = f"shop-{secrets.token_hex(4)}"
     label = names[0] if names else "Aurora"
+    region = await admin.regions.CreateRegion(
+        region_pb2.CreateRegionRequest(
+            brand_id=brand_id,
+            request_id=request_id(),
+            region=region_pb2.Region(display_name=f"{label} East"),
+        )
+    )
+    region_id = region.region.region_id
     stores = [
-        store_of(f"{label} Nanjing Road"),
-        store_of(f"{label} Xintiandi"),
+        store_of(f"{label} Nanjing Road", region_id=region_id),
+        store_of(f"{label} Xintiandi", region_id=region_id),
         flagship_of(f"{label} flagship", shop_id),
     ]
     made = await admin.directory.BatchCreateStores(
@@ -296,6 +306,7 @@ async def a_world(
         running=running,
         brand_id=brand_id,
         shop_id=shop_id,
+        region_id=region_id,
         nanjing_road=nanjing_road,
         xintiandi=xintiandi,
         flagship=flagship,

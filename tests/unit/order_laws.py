@@ -68,7 +68,9 @@ def any_arrival_gives_the_same_books(history: History, arriving: Sequence[Sequen
         assert sum(one["amount_minor"] for one in postings) == 0, "an entry that does not balance"
         for one in postings:
             month = documents.month_of(str(entry["posting_month"]))
-            posted[Target(one["line_id"], Account(one["account"]), one["payee"], month)] += one["amount_minor"]
+            posted[Target(one["line_id"], Account(one["account"]), one["payee"], month)] += one[
+                "amount_minor"
+            ]
     assert {target: amount for target, amount in posted.items() if amount} == books_of(history).targets
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -26,8 +27,12 @@ policies = st.builds(
     pool_claim=st.booleans(),
 )
 # A scan may reach us a day late, and from a clock a little ahead of ours.
-ages = st.sampled_from([timedelta(0), MILLISECOND, timedelta(hours=3), timedelta(days=1), -timedelta(seconds=5)])
-waits = st.sampled_from([timedelta(0), MILLISECOND, timedelta(seconds=7), timedelta(days=1), timedelta(days=90)])
+ages = st.sampled_from(
+    [timedelta(0), MILLISECOND, timedelta(hours=3), timedelta(days=1), -timedelta(seconds=5)]
+)
+waits = st.sampled_from(
+    [timedelta(0), MILLISECOND, timedelta(seconds=7), timedelta(days=1), timedelta(days=90)]
+)
 
 
 class Bindings(RuleBasedStateMachine):
@@ -46,7 +51,18 @@ class Bindings(RuleBasedStateMachine):
         """Some members were somebody's once."""
         if resigned:
             begin = self.now - timedelta(days=300)
-            past = Row("old", "zoe", "east", begin, begin + timedelta(days=9), self.recorded, None, begin, Cause.SCAN, "")
+            past = Row(
+                "old",
+                "zoe",
+                "east",
+                begin,
+                begin + timedelta(days=9),
+                self.recorded,
+                None,
+                begin,
+                Cause.SCAN,
+                "",
+            )
             self.rows = (past,)
 
     def _next_id(self) -> str:
@@ -74,7 +90,11 @@ class Bindings(RuleBasedStateMachine):
         self._past_is_as_it_was(before, begins)
 
     def _past_is_as_it_was(self, before: tuple[Row, ...], begins: datetime) -> None:
-        for moment in [begins - MILLISECOND, begins - timedelta(days=1), *(row.valid_from_time for row in before)]:
+        for moment in [
+            begins - MILLISECOND,
+            begins - timedelta(days=1),
+            *(row.valid_from_time for row in before),
+        ]:
             if moment < begins:
                 was, now = binding.resolve(before, moment, None), binding.resolve(self.rows, moment, None)
                 assert (was and (was.guide_id, was.store_id)) == (now and (now.guide_id, now.store_id))
@@ -84,13 +104,11 @@ class Bindings(RuleBasedStateMachine):
         """A guide's code is scanned."""
         held = binding.standing(self.rows)
         scan = Scan(guide, STORES[guide], "spring", self.now - age, by_herself)
-        try:
-            decision = binding.scan(self.rows, scan, policy, self._next_id())
-        except Refused as error:
-            assert error.reason == "SELF_BINDING"
-            assert by_herself and not policy.self_binding
-            assert held is None or held.guide_id != guide
+        if by_herself and not policy.self_binding and (held is None or held.guide_id != guide):
+            with pytest.raises(Refused, match="SELF_BINDING"):
+                binding.scan(self.rows, scan, policy, self._next_id())
             return
+        decision = binding.scan(self.rows, scan, policy, self._next_id())
         match decision.outcome:
             case Outcome.ALREADY_BOUND:
                 assert held is not None
@@ -119,7 +137,9 @@ class Bindings(RuleBasedStateMachine):
     def scans_a_store_code(self, store: str, age: timedelta, policy: Policy) -> None:
         """A store's code binds only who is nobody's."""
         held = binding.standing(self.rows)
-        decision = binding.scan(self.rows, Scan("", store, "", self.now - age, False), policy, self._next_id())
+        decision = binding.scan(
+            self.rows, Scan("", store, "", self.now - age, False), policy, self._next_id()
+        )
         assert (decision.outcome is Outcome.BOUND) == (held is None)
         self._written(decision)
 
@@ -128,15 +148,17 @@ class Bindings(RuleBasedStateMachine):
         """A guide claims him from her store's pool."""
         held = binding.standing(self.rows)
         claimed = Scan(guide, STORES[guide], "", self.now, by_herself)
-        try:
-            decision = binding.claim(self.rows, claimed, policy, self._next_id())
-        except Refused as error:
-            assert error.reason in {"POOL_CLAIM_OFF", "MEMBER_NOT_IN_POOL", "SELF_BINDING"}
-            return
-        assert policy.pool_claim
-        assert held is not None
-        assert held.guide_id == guide or (not held.guide_id and held.store_id == STORES[guide])
-        self._written(decision)
+        hers = held is not None and held.guide_id == guide
+        in_her_pool = held is not None and not held.guide_id and held.store_id == STORES[guide]
+        allowed = policy.pool_claim and (hers or (in_her_pool and (policy.self_binding or not by_herself)))
+        if allowed:
+            self._written(binding.claim(self.rows, claimed, policy, self._next_id()))
+            standing = binding.standing(self.rows)
+            assert standing is not None
+            assert standing.guide_id == guide
+        else:
+            with pytest.raises(Refused, match="POOL_CLAIM_OFF|MEMBER_NOT_IN_POOL|SELF_BINDING"):
+                binding.claim(self.rows, claimed, policy, self._next_id())
 
     @rule()
     def lapses(self) -> None:
@@ -211,7 +233,9 @@ class Bindings(RuleBasedStateMachine):
                 and row.recorded_time <= known_at
                 and (row.superseded_time is None or row.superseded_time > known_at)
             ]
-            believed.sort(key=lambda row: (row.valid_from_time, row.valid_to_time or datetime.max.replace(tzinfo=UTC)))
+            believed.sort(
+                key=lambda row: (row.valid_from_time, row.valid_to_time or datetime.max.replace(tzinfo=UTC))
+            )
             for earlier, later in pairwise(believed):
                 assert earlier.valid_to_time is not None
                 assert earlier.valid_to_time <= later.valid_from_time

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from svc_commission.rules import order
+from svc_commission.rules.apportion import apportion, round_half_up
 from svc_commission.rules.attribution import Attribution
 from svc_commission.rules.order import Event, Kind
 from tests.strategies import History, arrivals, paid_histories
@@ -87,7 +88,7 @@ def _largest_remainder(total: int, weights: Mapping[str, int]) -> dict[str, int]
 
 def _each_rounded(total: int, weights: Mapping[str, int]) -> dict[str, int]:
     whole = sum(weights.values()) or 1
-    return {key: order.round_half_up(total * weight, whole) for key, weight in weights.items()}
+    return {key: round_half_up(total * weight, whole) for key, weight in weights.items()}
 
 
 def _last_refund_alone(self: order._Totals, event: Event) -> None:
@@ -113,7 +114,7 @@ def _prices_of_placing_counted(self: order._Totals, event: Event) -> None:
 
 def _goodwill_before_lines(self: order._Totals) -> tuple[dict[str, int], int]:
     spread = min(self.goodwill, sum(self.paid.values()))
-    by_line = order.apportion(spread, self.paid) if spread else dict.fromkeys(self.paid, 0)
+    by_line = apportion(spread, self.paid) if spread else dict.fromkeys(self.paid, 0)
     excess = self.goodwill - spread
     for line, amount in self.line_refunds.items():
         room = min(amount, self.paid.get(line, 0) - by_line.get(line, 0))

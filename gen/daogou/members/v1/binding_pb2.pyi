@@ -44,6 +44,8 @@ class _BindingCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BindingC
     """The guide resigned; he fell to the pool of her store."""
     BINDING_CAUSE_HANDOVER: _BindingCause.ValueType  # 6
     """He was handed over to another guide."""
+    BINDING_CAUSE_IMPORT: _BindingCause.ValueType  # 7
+    """It was brought from another system."""
 
 class BindingCause(_BindingCause, metaclass=_BindingCauseEnumTypeWrapper):
     """Why a row was recorded."""
@@ -62,6 +64,8 @@ BINDING_CAUSE_RESIGNED: BindingCause.ValueType  # 5
 """The guide resigned; he fell to the pool of her store."""
 BINDING_CAUSE_HANDOVER: BindingCause.ValueType  # 6
 """He was handed over to another guide."""
+BINDING_CAUSE_IMPORT: BindingCause.ValueType  # 7
+"""It was brought from another system."""
 Global___BindingCause: _TypeAlias = BindingCause  # noqa: Y015
 
 @_typing.final
