@@ -9,7 +9,7 @@ import re
 import zoneinfo
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from babel.numbers import list_currencies
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -22,6 +22,7 @@ from daogou.common.v1.limits_pb2 import Format, Limits
 ITEMS_MAX: Final = 1000
 LENGTH_MAX: Final = 256
 
+M = TypeVar("M", bound=Message)
 Found = list[Violation]
 FieldCheck = Callable[[Message, str, Found], None]
 ValueCheck = Callable[[Any, str, Found], None]
@@ -42,11 +43,25 @@ _PATTERNS: Final = {
 _TIMESTAMP_SECONDS_MAX: Final = 253_402_300_799
 
 
+class TooMany(Violation):
+    """More items than accepted. Nothing has looked at them, and nothing should: it would take too long."""
+
+    __slots__ = ()
+
+
 def violations(message: Message, prefix: str = "") -> Found:
     """Every field of the message that its contract does not accept. Paths begin with `prefix`."""
     found: Found = []
     for check in _checks(message.DESCRIPTOR):
         check(message, prefix, found)
+    return found
+
+
+def all_violations(message: M, prefix: str, problems: Callable[[M, str], Found]) -> Found:
+    """Every violation of the contract's limits and of rules that limits cannot say, named together."""
+    found = violations(message, prefix)
+    if not any(isinstance(one, TooMany) for one in found):
+        found += problems(message, prefix)
     return found
 
 
@@ -122,7 +137,7 @@ def _repeated_check(name: str, limits: Limits, value_check: ValueCheck | None) -
         if limits.required and not items:
             found.append(Violation(prefix + name, "is required"))
         if items_max is not None and len(items) > items_max:
-            found.append(Violation(prefix + name, f"must have at most {items_max} items, not {len(items)}"))
+            found.append(TooMany(prefix + name, f"must have at most {items_max} items, not {len(items)}"))
         elif value_check is not None and not limits.per_item:
             for index, item in enumerate(items):
                 value_check(item, f"{prefix}{name}[{index}]", found)
@@ -166,7 +181,9 @@ def _value_check(field: FieldDescriptor, limits: Limits) -> ValueCheck | None:
         return _bytes_check(limits) if field.type == FieldDescriptor.TYPE_BYTES else _text_check(limits)
     if kind == FieldDescriptor.CPPTYPE_ENUM:
         assert field.enum_type is not None
-        return _enum_check(frozenset(field.enum_type.values_by_number), required=limits.required)
+        # An item of a list is there because it means something: zero does not.
+        specified = limits.required or field.is_repeated
+        return _enum_check(frozenset(field.enum_type.values_by_number), required=specified)
     if kind == FieldDescriptor.CPPTYPE_BOOL:
         return None
     return _number_check(limits)

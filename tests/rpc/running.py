@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from bson.raw_bson import RawBSONDocument
+from google.protobuf.descriptor import MethodDescriptor
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -286,6 +287,28 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
         retry_after_s=said.retry_after_s,
         trace_id=str(trailing.get("daogou-trace-id", "")),
     )
+
+
+async def sent(channel: grpc.aio.Channel, method: MethodDescriptor, raw: bytes, metadata: Metadata) -> bytes:
+    """Sends these bytes for a request, whatever the method's cardinality; the reply's bytes, or the first's.
+
+    Raises: grpc.aio.AioRpcError.
+    """
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    options: dict[str, Any] = {"metadata": metadata, "timeout": CALL_TIMEOUT_S}
+    if method.client_streaming:
+        if method.server_streaming:
+            return await _first(channel.stream_stream(path, bytes, bytes)(iter([raw]), **options))
+        return await channel.stream_unary(path, bytes, bytes)(iter([raw]), **options)
+    if method.server_streaming:
+        return await _first(channel.unary_stream(path, bytes, bytes)(raw, **options))
+    return await channel.unary_unary(path, bytes, bytes)(raw, **options)
+
+
+async def _first(replies: AsyncIterable[bytes]) -> bytes:
+    async for reply in replies:
+        return reply
+    return b""
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str, within_s: float = 15.0) -> None:

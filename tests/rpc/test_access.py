@@ -20,7 +20,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 from chassis.ids import new_id
@@ -28,8 +27,8 @@ from chassis.rpc.status import from_rpc_error
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Access, Role, Scope
 from local import token
-from tests.messages import Accepted, every_method, path_of, service_of
-from tests.rpc.running import Metadata, Running
+from tests.messages import Accepted, every_method, service_of
+from tests.rpc.running import Metadata, Running, sent
 from tests.rpc.world import World
 
 ROLES: Final = [value.number for value in Role.DESCRIPTOR.values if value.number]
@@ -73,20 +72,8 @@ async def answer(
     channel: grpc.aio.Channel, method: MethodDescriptor, request: Message, metadata: Metadata
 ) -> tuple[grpc.StatusCode, str]:
     """The status of a call, of whatever cardinality, and the reason in it."""
-    serialize = GetMessageClass(method.input_type).SerializeToString
-    parse = GetMessageClass(method.output_type).FromString
-    path = path_of(method)
     try:
-        if method.server_streaming:
-            make = channel.stream_stream if method.client_streaming else channel.unary_stream
-            sent: Any = iter([request]) if method.client_streaming else request
-            async for _ in make(path, serialize, parse)(sent, metadata=metadata, timeout=20):
-                break
-        elif method.client_streaming:
-            sent = iter([request])
-            await channel.stream_unary(path, serialize, parse)(sent, metadata=metadata, timeout=20)
-        else:
-            await channel.unary_unary(path, serialize, parse)(request, metadata=metadata, timeout=20)
+        await sent(channel, method, request.SerializeToString(), metadata)
     except grpc.aio.AioRpcError as error:
         said = from_rpc_error(error)
         return error.code(), said.reason if said else f"no reason: {error.details()}"

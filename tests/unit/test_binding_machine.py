@@ -157,7 +157,7 @@ class Bindings(RuleBasedStateMachine):
             assert standing is not None
             assert standing.guide_id == guide
         else:
-            with pytest.raises(Refused, match="POOL_CLAIM_OFF|MEMBER_NOT_IN_POOL|SELF_BINDING"):
+            with pytest.raises(Refused, match=r"POOL_CLAIM_OFF|MEMBER_NOT_IN_POOL|SELF_BINDING"):
                 binding.claim(self.rows, claimed, policy, self._next_id())
 
     @rule()
