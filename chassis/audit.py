@@ -30,9 +30,9 @@ def broken_at(chain: Sequence[Document]) -> str | None:
     before = ""
     for sequence, record in enumerate(chain):
         if (
-            record["sequence"] != sequence
-            or record["previous_hash"] != before
-            or record_hash(record) != record["hash"]
+            record.get("sequence") != sequence
+            or record.get("previous_hash") != before
+            or record_hash(record) != record.get("hash")
         ):
             return str(record["_id"])
         before = record["hash"]

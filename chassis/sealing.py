@@ -62,8 +62,8 @@ class Sealer:
         ring = KeyRing.from_file(path)
         try:
             return cls(ring, key_bytes(orjson.loads(path.read_bytes())["index"]))
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{path} has no usable index key: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} has no usable index key: {type(error).__name__} {error}") from None
 
     def sealed(self, value: bytes, context: str) -> bytes:
         """The value encrypted, bound to its context: it opens under the same context alone."""

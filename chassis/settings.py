@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, FilePath, ValidationError, model_validator
+from pydantic import AfterValidator, Field, FilePath, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 S = TypeVar("S", bound="ServiceSettings")
@@ -14,7 +14,7 @@ S = TypeVar("S", bound="ServiceSettings")
 
 def _host_and_port(value: str) -> str:
     host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= 65535:
         raise ValueError("must be HOST:PORT, such as 0.0.0.0:50051")
     return value
 
@@ -68,11 +68,13 @@ class ServiceSettings(BaseSettings):
     """Permits what must never happen in production: shifted clocks."""
     clock_shift_file: Path | None = None
 
-    @model_validator(mode="after")
-    def _shift_only_in_tests(self) -> Self:
-        if self.clock_shift_file is not None and not self.testing:
-            raise ValueError("DAOGOU_CLOCK_SHIFT_FILE is refused unless DAOGOU_TESTING=1")
-        return self
+    # Of the field, not of the whole: what is wrong of the whole is told only once all fields are right.
+    @field_validator("clock_shift_file")
+    @classmethod
+    def _shift_only_in_tests(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if file is not None and not info.data.get("testing"):
+            raise ValueError("is refused unless DAOGOU_TESTING=1")
+        return file
 
 
 def load(settings_class: type[S]) -> S:

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 
 from chassis import backoff, logs
 from chassis.clock import Now
-from chassis.errors import DaogouError, Invalid, NotFound, Refused, Unavailable, invalid_fields
+from chassis.errors import DaogouError, Invalid, NotFound, Refused, Unavailable, Violation, invalid_fields
 from chassis.mongo.connection import Document
 from chassis.rpc import limits
 from chassis.sealing import Sealer
@@ -27,11 +27,13 @@ from svc_commission.members_client import BrandFacts, MembersClient
 from svc_commission.rules import admission, order
 from svc_commission.rules.admission import Admission
 from svc_commission.rules.plan import Plan
-from svc_commission.store_order import OrderStore, order_key
+from svc_commission.store_order import OrderStore, fits, order_key
 from svc_commission.store_plan import PlanStore
 
 EVENTS_MAX = 1000
-"""Most events of one call."""
+"""Most events of one call that are taken in."""
+EVENTS_READ_MAX = 10_000
+"""Most events of one call that are answered one by one; with more the call is refused."""
 _ATTEMPTS = 10
 
 EVENTS = Counter("daogou_commission_events_total", "Order events, by what became of them.", ["outcome"])
@@ -76,6 +78,7 @@ class _Draft:
     document: Document
     added: list[_Incoming] = field(default_factory=list)
     quarantined: list[_Incoming] = field(default_factory=list)
+    too_large: bool = False
 
 
 class Ingest:
@@ -101,6 +104,9 @@ class Ingest:
 
     async def ingest(self, brand_id: str, messages: Sequence[OrderEvent]) -> list[Verdict]:
         """Takes in the events of one brand; what became of each, in order."""
+        if len(messages) > EVENTS_READ_MAX:
+            most = f"must have at most {EVENTS_READ_MAX} items, not {len(messages)}"
+            raise invalid_fields([Violation("events", most)])
         now = self._now()
         verdicts: dict[int, Verdict] = {}
         facts = await self._facts(brand_id)
@@ -264,7 +270,9 @@ class Ingest:
         batch = self._new_id()
         for draft in drafts:
             _book(draft, plans, batch, now)
-        conflicts = await self._orders.replace_many(orders)
+            draft.too_large = not fits(draft.document)
+        orders = [draft.document for draft in drafts if not draft.too_large]
+        conflicts = await self._orders.replace_many(orders) if orders else set()
         await self._orders.relay([document for document in orders if document["_id"] not in conflicts])
         return conflicts
 
@@ -313,11 +321,14 @@ def _book(draft: _Draft, plans: Sequence[Plan], batch: str, now: datetime) -> No
 def _judge(draft: _Draft, verdicts: dict[int, Verdict]) -> None:
     """Says of each event of a written order what became of it."""
     parked = draft.document.get("parked")
-    added = (
-        Verdict(EventOutcome.EVENT_OUTCOME_PARKED, Unavailable(parked["reason"], parked["message"]))
-        if parked
-        else Verdict(EventOutcome.EVENT_OUTCOME_APPLIED)
-    )
+    if draft.too_large:
+        too_large = Refused("ORDER_TOO_LARGE", "with these events the order would have too many lines")
+        added = Verdict(EventOutcome.EVENT_OUTCOME_REJECTED, too_large)
+    elif parked:
+        pending = Unavailable(parked["reason"], parked["message"])
+        added = Verdict(EventOutcome.EVENT_OUTCOME_PARKED, pending)
+    else:
+        added = Verdict(EventOutcome.EVENT_OUTCOME_APPLIED)
     verdicts.update((one.index, added) for one in draft.added)
     changed = Refused("EVENT_BODY_CHANGED", "the event is known with other content, which stays in force")
     quarantined = Verdict(EventOutcome.EVENT_OUTCOME_QUARANTINED, changed)

@@ -50,10 +50,11 @@ class PlanServicer:
         }
         reply = plan_message(document)
         document["created"] = idempotency.receipt(request.request_id, body, reply, now)
+        plans = sorted([*standing["plans"], document], key=lambda one: one["effective_from_time"])
+        self._plans.check_room(plans)
         subject = {"brand_id": request.brand_id, "plan_id": plan.plan_id}
         # What everybody earns changes by this: recorded first, so that no plan is in force unrecorded.
         await self._audit.record(caller(), "PublishPlan", subject, request.plan.display_name, now)
-        plans = sorted([*standing["plans"], document], key=lambda one: one["effective_from_time"])
         await self._plans.replace({**standing, "plans": plans})
         return pb.PublishPlanResponse(plan=reply)
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
+import bson
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError
 
@@ -26,6 +28,19 @@ INDEXES = (
     Index("journal", "by_time", [("brand_id", 1), ("recorded_time", 1)]),
     Index("journal", "by_order", [("brand_id", 1), ("order_key", 1)]),
 )
+
+
+BYTES_MAX: Final = 15 << 20
+"""Of one document. The database takes 16 MiB."""
+_PARTS_OF_SMALL_ORDER: Final = 5000
+
+
+def fits(order: Document) -> bool:
+    """Whether the database takes the order. Measured only where there are many parts: most have a few."""
+    parts = sum(len(event["lines"]) + len(event["refund_lines"]) for event in order["events"])
+    if parts + len(order["target"]) < _PARTS_OF_SMALL_ORDER:
+        return True
+    return len(bson.encode(order)) <= BYTES_MAX
 
 
 def order_key(brand_id: str, channel: str, order_id: str) -> str:

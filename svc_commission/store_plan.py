@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import bson
 from pymongo.errors import DuplicateKeyError
 
-from chassis.errors import Conflict
+from chassis.errors import Conflict, Refused
 from chassis.mongo.connection import Database, Document
 from svc_commission.documents import plan_of
 from svc_commission.rules.plan import Plan
+from svc_commission.store_order import BYTES_MAX
 
 
 class PlanStore:
@@ -26,6 +28,11 @@ class PlanStore:
     async def plans(self, brand_id: str) -> Sequence[Plan]:
         """All plans of a brand, for the rules."""
         return [plan_of(document) for document in (await self.find(brand_id))["plans"]]
+
+    def check_room(self, plans: Sequence[Document]) -> None:
+        """Raises: Refused TOO_MANY_PLANS where the database could not take them in one document."""
+        if len(bson.encode({"plans": plans})) > BYTES_MAX:
+            raise Refused("TOO_MANY_PLANS", "the brand's plans have too many rules and conditions to be kept")
 
     async def replace(self, document: Document) -> None:
         """Writes the next state. Raises: Conflict PLANS_CHANGED when somebody else has written."""

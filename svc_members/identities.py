@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,12 @@ from daogou.common.v1.identity_pb2 import Identity, IdentityKind
 
 HOME_REGION = "CN"
 """How a phone number without a country code is read."""
+_PHONE = IdentityKind.IDENTITY_KIND_PHONE
+_WECHAT_OPEN_ID = IdentityKind.IDENTITY_KIND_WECHAT_OPEN_ID
+_KIND_NAMES = {
+    value.number: value.name.removeprefix("IDENTITY_KIND_") for value in IdentityKind.DESCRIPTOR.values
+}
+_MOBILE = re.compile(r"(?:\+86)?(1[3-9][0-9]{9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +46,9 @@ class Link:
 def problems(identity: Identity, path: str) -> list[Violation]:
     """What the contract's limits cannot say: a phone number must be one, an app must be named."""
     found = []
-    if identity.kind == IdentityKind.IDENTITY_KIND_PHONE and _e164(identity.value) is None:
+    if identity.kind == _PHONE and _e164(identity.value) is None:
         found.append(Violation(f"{path}.value", "must be a phone number"))
-    if identity.kind == IdentityKind.IDENTITY_KIND_WECHAT_OPEN_ID and not identity.app_id:
+    if identity.kind == _WECHAT_OPEN_ID and not identity.app_id:
         found.append(Violation(f"{path}.app_id", "is required for a WeChat open id"))
     return found
 
@@ -56,6 +63,18 @@ def all_problems(identities: Sequence[Identity], path: str) -> list[Violation]:
 
 
 def _e164(text: str) -> str | None:
+    """The number in E.164, or None where it is none.
+
+    A plain mobile number of the mainland, as nearly all are, is told by its form: asking the library for it
+    took most of a look-up by phone.
+    """
+    if (mobile := _MOBILE.fullmatch(text)) is not None:
+        return f"+86{mobile[1]}"
+    return parsed_e164(text)
+
+
+def parsed_e164(text: str) -> str | None:
+    """The same of any number whatever, by the library."""
     try:
         number = phonenumbers.parse(text, HOME_REGION)
     except phonenumbers.NumberParseException:
@@ -66,7 +85,7 @@ def _e164(text: str) -> str | None:
 
 
 def _normal(identity: Identity) -> str:
-    if identity.kind == IdentityKind.IDENTITY_KIND_PHONE:
+    if identity.kind == _PHONE:
         return _e164(identity.value) or identity.value
     return identity.value
 
@@ -114,4 +133,4 @@ class IdentitySealer:
 
 
 def _kind_name(identity: Identity) -> str:
-    return IdentityKind.Name(identity.kind).removeprefix("IDENTITY_KIND_")
+    return _KIND_NAMES[identity.kind]

@@ -74,14 +74,14 @@ class MemberStore:
     async def find_many(self, brand_id: str, member_ids: Sequence[str]) -> dict[str, tuple[Row, ...]]:
         """The binding rows of the members that exist, by member id."""
         ids = [f"{brand_id}|{member_id}" for member_id in set(member_ids)]
-        found = self._members.find({"_id": {"$in": ids}}, {"member_id": 1, "rows": 1})
-        return {member["member_id"]: _rows(member) async for member in found}
+        found = await self._members.find({"_id": {"$in": ids}}, {"member_id": 1, "rows": 1}).to_list(None)
+        return {member["member_id"]: _rows(member) for member in found}
 
     async def holders(self, brand_id: str, indexes: Sequence[str]) -> dict[str, str]:
         """The member ids of identities, by index; unknown ones are left out."""
         ids = [f"{brand_id}|{index}" for index in set(indexes)]
-        found = self._identities.find({"_id": {"$in": ids}}, {"member_id": 1})
-        return {link["_id"].partition("|")[2]: link["member_id"] async for link in found}
+        found = await self._identities.find({"_id": {"$in": ids}}, {"member_id": 1}).to_list(None)
+        return {link["_id"].partition("|")[2]: link["member_id"] for link in found}
 
     async def links(self, brand_id: str, member_id: str) -> list[Link]:
         """What a member is known by, oldest first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from daogou.common.v1.access_pb2 import Role
 
@@ -32,6 +32,8 @@ class Call:
 
     trace_id: str
     claims: Claims | None = None
+    authorization: str | None = field(default=None, repr=False)
+    """The header of that name."""
 
 
 current: ContextVar[Call] = ContextVar("daogou_call")

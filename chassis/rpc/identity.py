@@ -19,6 +19,8 @@ TENANTLESS: Final = frozenset({Role.ROLE_PLATFORM, Role.ROLE_SERVICE})
 """Roles that carry no brand and take the tenant from the request."""
 
 _LOOK_AT_FILE_EVERY_S: Final = 5.0
+_CLOCKS_DIFFER_S: Final = 10.0
+"""A token may have been issued this far ahead of our clock; it ends when it says, by ours."""
 
 
 class KeySet:
@@ -39,7 +41,7 @@ class KeySet:
                 if modified_ns != self._modified_ns:
                     self._keys = _read(self._path)
                     self._modified_ns = modified_ns
-            except (OSError, ValueError, jwt.PyJWTError) as error:
+            except (OSError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
                 # A file that is missing or half-written for a moment locks nobody out.
                 logs.logger("identity").warning("jwks_unreadable", error=type(error).__name__)
         return self._keys.get(kid)
@@ -88,6 +90,7 @@ class TokenVerifier:
                 key,
                 algorithms=ALGORITHMS,
                 audience=self._audience,
+                leeway=_CLOCKS_DIFFER_S,
                 options={"require": ["exp", "aud", "sub"]},
             )
         except jwt.ExpiredSignatureError:

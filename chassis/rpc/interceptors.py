@@ -62,11 +62,15 @@ class Method:
     name: str
 
 
-def _metadata(context: Context, wanted: str) -> str | None:
+def _opened(context: Context) -> Call:
+    """The call with what its headers say, read once: gRPC decodes all of them anew whenever it is asked."""
+    traceparent = authorization = None
     for key, value in context.invocation_metadata() or ():
-        if key == wanted:
-            return value if isinstance(value, str) else value.decode("ascii", "replace")
-    return None
+        if key == "authorization" and authorization is None:
+            authorization = str(value)
+        elif key == "traceparent" and traceparent is None:
+            traceparent = str(value)
+    return Call(trace_id_of(traceparent), authorization=authorization)
 
 
 def observed(method: Method, handler: Handler) -> Handler:
@@ -94,7 +98,7 @@ def observed(method: Method, handler: Handler) -> Handler:
     async def call(request: Any, context: Context) -> Message:
         begun = time.perf_counter()
         started.inc()
-        made = Call(trace_id_of(_metadata(context, "traceparent")))
+        made = _opened(context)
         current.set(made)
         code = "CANCELLED"
         try:
@@ -174,11 +178,25 @@ def timed(handler: Handler, timeout_s: float) -> Handler:
         remaining_s: float | None = context.time_remaining()
         if remaining_s is not None and remaining_s <= timeout_s:
             return await handler(request, context)
+        # As asyncio.timeout does it, at a quarter of its cost.
+        task = asyncio.current_task()
+        assert task is not None
+        late = False
+
+        def end() -> None:
+            nonlocal late
+            late = task.cancel()
+
+        timer = task.get_loop().call_later(timeout_s, end)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await handler(request, context)
-        except TimeoutError:
-            raise DeadlineExceeded("CALL_TOO_LONG", f"the call took over {timeout_s:g} s") from None
+            return await handler(request, context)
+        except asyncio.CancelledError:
+            # Unless the caller gave up at the same time.
+            if late and task.uncancel() == 0:
+                raise DeadlineExceeded("CALL_TOO_LONG", f"the call took over {timeout_s:g} s") from None
+            raise
+        finally:
+            timer.cancel()
 
     return call
 
@@ -200,11 +218,12 @@ def admitted(handler: Handler, rule: AccessRule | None, verifier: TokenVerifier)
     """Finds out who calls and whether the contract admits him. No option: nobody."""
 
     async def call(request: Any, context: Context) -> Message:
-        bearer = _metadata(context, "authorization")
+        made = current.get()
+        bearer = made.authorization
         if bearer is None or bearer[:7].lower() != "bearer ":
             raise Unauthenticated("TOKEN_MISSING", "the call carries no bearer token")
         claims = verifier.claims_of(bearer[7:])
-        current.get().claims = claims
+        made.claims = claims
         if rule is None:
             raise Denied("METHOD_CLOSED", "the method's contract admits nobody")
         access.check(rule, claims, request)

@@ -110,3 +110,10 @@ def test_a_sealed_identity_opens_only_where_it_belongs() -> None:
     assert b"13812345678" not in stored.sealed
     with pytest.raises(InvalidTag):
         SEALER.opened("two", stored)
+
+
+@given(st.from_regex(r"(\+86)?1[3-9][0-9]{9}", fullmatch=True))
+def test_a_mobile_number_told_by_its_form_is_what_the_library_makes_of_it(text: str) -> None:
+    """The short cut past the library never gives another normal form, nor accepts what it refuses."""
+    assert identities.problems(phone(text), "identity") == []
+    assert identities._e164(text) == identities.parsed_e164(text)
