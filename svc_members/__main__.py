@@ -23,7 +23,14 @@ from daogou.members.v1.handover_pb2_grpc import add_HandoverServiceServicer_to_s
 from daogou.members.v1.member_import_pb2_grpc import add_MemberImportServiceServicer_to_server as add_import
 from daogou.members.v1.member_pb2_grpc import add_MemberServiceServicer_to_server as add_member
 from daogou.members.v1.region_pb2_grpc import add_RegionServiceServicer_to_server as add_region
-from svc_members import store_activity, store_directory, store_guide_code, store_handover, store_member
+from svc_members import (
+    store_activity,
+    store_directory,
+    store_guide_code,
+    store_handover,
+    store_identity,
+    store_member,
+)
 from svc_members.code_signer import CodeSigner
 from svc_members.entities import guide_kind
 from svc_members.handovers import Handovers
@@ -40,6 +47,7 @@ from svc_members.store_activity import ActivityStore
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_guide_code import GuideCodeStore
 from svc_members.store_handover import HandoverStore
+from svc_members.store_identity import IdentityStore
 from svc_members.store_member import MemberStore
 from svc_members.store_member_import import MemberImportStore
 from svc_members.store_region import RegionStore
@@ -60,6 +68,7 @@ SCHEMA = Schema(
     version=1,
     indexes=[
         *store_directory.INDEXES,
+        *store_identity.INDEXES,
         *store_member.INDEXES,
         *store_guide_code.INDEXES,
         *store_activity.INDEXES,
@@ -74,7 +83,8 @@ async def composed(around: Surroundings[MembersSettings]) -> AsyncIterator[Seque
     config, now, database = around.settings, around.clock.now, around.database
     sealer = IdentitySealer(Sealer.from_file(config.pii_keys_file))
     signer = CodeSigner(KeyRing.from_file(config.guide_code_keys_file), config.guide_code_link_base)
-    directory, members = DirectoryStore(database), MemberStore(database, around.clock)
+    directory, linked = DirectoryStore(database), IdentityStore(database)
+    members = MemberStore(database, linked, around.clock)
     codes, activity, offers = GuideCodeStore(database), ActivityStore(database), HandoverStore(database)
     regions, audit = RegionStore(database), Audit(database["audit"], new_id())
     imports = MemberImportStore(database, members)
@@ -88,10 +98,10 @@ async def composed(around: Surroundings[MembersSettings]) -> AsyncIterator[Seque
         yield [
             (add_directory, DirectoryServicer(directory, regions, sealer, now)),
             (add_region, RegionServicer(directory, regions, sealer, now)),
-            (add_member, MemberServicer(directory, members, sealer, audit, now)),
-            (add_binding, BindingServicer(directory, members, sealer, now)),
-            (add_guide_code, GuideCodeServicer(directory, members, codes, sealer, signer, now)),
-            (add_import, MemberImportServicer(directory, members, imports, sealer, now)),
+            (add_member, MemberServicer(directory, linked, members, sealer, audit, now)),
+            (add_binding, BindingServicer(directory, linked, members, sealer, now)),
+            (add_guide_code, GuideCodeServicer(directory, linked, members, codes, sealer, signer, now)),
+            (add_import, MemberImportServicer(directory, linked, members, imports, sealer, now)),
             (add_activity, ActivityServicer(directory, members, activity, now)),
             (add_handover, HandoverServicer(directory, offers, handovers, sealer, now)),
         ]

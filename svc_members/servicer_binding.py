@@ -19,16 +19,23 @@ from svc_members.messages import binding_message
 from svc_members.rules import binding
 from svc_members.rules.binding import Row
 from svc_members.store_directory import DirectoryStore
-from svc_members.store_member import Member, MemberStore, by_herself
+from svc_members.store_identity import IdentityStore
+from svc_members.store_member import Member, MemberStore
 
 
 class BindingServicer:
     """Implements daogou.members.v1.BindingService."""
 
     def __init__(
-        self, directory: DirectoryStore, members: MemberStore, sealer: IdentitySealer, now: Now
+        self,
+        directory: DirectoryStore,
+        identity_store: IdentityStore,
+        members: MemberStore,
+        sealer: IdentitySealer,
+        now: Now,
     ) -> None:
         self._directory = directory
+        self._identities = identity_store
         self._members = members
         self._guide: Kind[Any] = guide_kind(sealer)
         self._sealer = sealer
@@ -79,7 +86,7 @@ class BindingServicer:
                 store_id=guide["store_id"],
                 campaign="",
                 scanned_time=now,
-                by_herself=await by_herself(self._members, member, guide),
+                by_herself=await self._identities.are_of(member.brand_id, member.member_id, guide),
             )
             return binding.claim(member.rows, claim, policy_of(brand), next_id)
 
@@ -103,7 +110,7 @@ class BindingServicer:
             for query in queries
         ]
         asked = [index for index in indexes if index]
-        held = await self._members.holders(brand_id, asked) if asked else {}
+        held = await self._identities.holders(brand_id, asked) if asked else {}
         member_ids = [
             held.get(index, "") if index else query.member_id
             for index, query in zip(indexes, queries, strict=True)

@@ -25,7 +25,8 @@ from svc_members.rules import binding, guide_code
 from svc_members.rules.guide_code import GuideCode
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_guide_code import GuideCodeStore
-from svc_members.store_member import Member, MemberStore, by_herself
+from svc_members.store_identity import IdentityStore
+from svc_members.store_member import Member, MemberStore
 
 TTL_DEFAULT: Final = timedelta(days=90)
 SCAN_AHEAD_MOST: Final = timedelta(seconds=5)
@@ -40,6 +41,7 @@ class GuideCodeServicer:
     def __init__(
         self,
         directory: DirectoryStore,
+        identity_store: IdentityStore,
         members: MemberStore,
         codes: GuideCodeStore,
         sealer: IdentitySealer,
@@ -47,6 +49,7 @@ class GuideCodeServicer:
         now: Now,
     ) -> None:
         self._directory = directory
+        self._identities = identity_store
         self._members = members
         self._codes = codes
         self._sealer = sealer
@@ -128,7 +131,9 @@ class GuideCodeServicer:
                 store_id=postings.store_at(holder, scanned_time),
                 campaign=code.campaign,
                 scanned_time=scanned_time,
-                by_herself=await by_herself(self._members, member, holder, identity.index),
+                by_herself=await self._identities.are_of(
+                    member.brand_id, member.member_id, holder, identity.index
+                ),
             )
             return binding.scan(member.rows, scan, policy_of(brand), next_id)
 

@@ -16,6 +16,7 @@ from svc_members.entities import BRAND
 from svc_members.identities import IdentitySealer
 from svc_members.messages import member_message
 from svc_members.store_directory import DirectoryStore
+from svc_members.store_identity import IdentityStore
 from svc_members.store_member import Member, MemberStore
 
 
@@ -25,12 +26,14 @@ class MemberServicer:
     def __init__(
         self,
         directory: DirectoryStore,
+        identity_store: IdentityStore,
         members: MemberStore,
         sealer: IdentitySealer,
         audit: Audit,
         now: Now,
     ) -> None:
         self._directory = directory
+        self._identities = identity_store
         self._members = members
         self._sealer = sealer
         self._audit = audit
@@ -44,14 +47,18 @@ class MemberServicer:
             identity.index: identity
             for identity in (self._sealer.stored(request.brand_id, given) for given in request.identities)
         }
-        member, new = await self._members.enrol(request.brand_id, list(stored.values()), new_id, self._now())
+        member_id, new = await self._identities.enrol(
+            request.brand_id, list(stored.values()), new_id, self._now()
+        )
+        member = await self._members.find(request.brand_id, member_id)
         return pb.EnrolMemberResponse(member=await self._message(member), enrolled=new)
 
     async def LinkIdentity(self, request: pb.LinkIdentityRequest, context: Any) -> pb.LinkIdentityResponse:
         if found := identities.problems(request.identity, "identity"):
             raise invalid_fields(found)
         stored = self._sealer.stored(request.brand_id, request.identity)
-        member = await self._members.link(request.brand_id, request.member_id, stored, self._now())
+        member = await self._members.find(request.brand_id, request.member_id)
+        await self._identities.link(request.brand_id, request.member_id, stored, self._now())
         return pb.LinkIdentityResponse(member=await self._message(member))
 
     async def GetMember(self, request: pb.GetMemberRequest, context: Any) -> pb.GetMemberResponse:
@@ -60,7 +67,7 @@ class MemberServicer:
             if found := identities.problems(request.identity, "identity"):
                 raise invalid_fields(found)
             index = self._sealer.index(request.brand_id, request.identity)
-            held = await self._members.holders(request.brand_id, [index])
+            held = await self._identities.holders(request.brand_id, [index])
             if index not in held:
                 raise NotFound("MEMBER_UNKNOWN", "the brand knows nobody by that identity")
             member_id = held[index]
@@ -72,7 +79,7 @@ class MemberServicer:
     ) -> pb.RevealIdentityResponse:
         kind = IdentityKind.Name(request.kind).removeprefix("IDENTITY_KIND_")
         member = await self._members.find(request.brand_id, request.member_id)
-        links = await self._members.links(member.brand_id, member.member_id)
+        links = await self._identities.links(member.brand_id, member.member_id)
         subject = {"brand_id": member.brand_id, "member_id": member.member_id, "kind": kind}
         await self._audit.record(caller(), "RevealIdentity", subject, request.purpose, self._now())
         return pb.RevealIdentityResponse(
@@ -84,4 +91,4 @@ class MemberServicer:
         )
 
     async def _message(self, member: Member) -> pb.Member:
-        return member_message(member, await self._members.links(member.brand_id, member.member_id))
+        return member_message(member, await self._identities.links(member.brand_id, member.member_id))

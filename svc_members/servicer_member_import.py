@@ -22,6 +22,7 @@ from svc_members.postings import store_at
 from svc_members.rules import binding
 from svc_members.rules.binding import Decision, Outcome, Policy, Scan
 from svc_members.store_directory import DirectoryStore
+from svc_members.store_identity import IdentityStore
 from svc_members.store_member import Member, MemberStore
 from svc_members.store_member_import import Arrival, MemberImportStore
 
@@ -43,12 +44,14 @@ class MemberImportServicer:
     def __init__(
         self,
         directory: DirectoryStore,
+        identity_store: IdentityStore,
         members: MemberStore,
         imports: MemberImportStore,
         sealer: IdentitySealer,
         now: Now,
     ) -> None:
         self._directory = directory
+        self._identities = identity_store
         self._members = members
         self._imports = imports
         self._sealer = sealer
@@ -63,7 +66,7 @@ class MemberImportServicer:
         guides = await self._directory.find_many(
             self._guide, brand_id, [item.message.guide_id for item in items if item.message.guide_id]
         )
-        held = await self._members.holders(
+        held = await self._identities.holders(
             brand_id, [identity.index for item in items for identity in item.identities]
         )
         known = await self._members.find_many(brand_id, list(held.values()))

@@ -1,6 +1,5 @@
-"""Members, their identities and their bindings in MongoDB.
+"""Members and their bindings in MongoDB. Documents `{_id: brand|member, rev, rows, standing}`.
 
-Documents: identities `{_id: brand|KIND|hash, member_id, sealed}`; members `{_id: brand|member, rev, rows}`.
 All that a scan decides about one member is one compare-and-set on his document, whose pipeline takes the
 time of recording from the primary's clock and keeps it rising.
 """
@@ -14,21 +13,19 @@ from datetime import datetime
 from typing import Any
 
 from pymongo import ReturnDocument
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError
 
 from chassis import backoff
 from chassis.clock import Clock
 from chassis.errors import Conflict, NotFound, Refused
-from chassis.mongo import failures, transaction
-from chassis.mongo.connection import Database, Document, Session
+from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Index
-from svc_members.identities import Link, StoredIdentity
+from svc_members.identities import StoredIdentity
 from svc_members.rules.binding import Cause, Decision, Row
+from svc_members.store_identity import IdentityStore, changed_meanwhile
 
-IDENTITIES_MAX = 50
 _ATTEMPTS = 20
 INDEXES = (
-    Index("identities", "by_member", [("brand_id", 1), ("member_id", 1)]),
     Index(
         "members",
         "by_standing_guide",
@@ -58,9 +55,8 @@ class Member:
 class MemberStore:
     """Reads and writes members."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._identities = database["identities"]
+    def __init__(self, database: Database, identities: IdentityStore, clock: Clock) -> None:
+        self._identities = identities
         self._members = database["members"]
         self._clock = clock
 
@@ -77,18 +73,6 @@ class MemberStore:
         found = await self._members.find({"_id": {"$in": ids}}, {"member_id": 1, "rows": 1}).to_list(None)
         return {member["member_id"]: _rows(member) for member in found}
 
-    async def holders(self, brand_id: str, indexes: Sequence[str]) -> dict[str, str]:
-        """The member ids of identities, by index; unknown ones are left out."""
-        ids = [f"{brand_id}|{index}" for index in set(indexes)]
-        found = await self._identities.find({"_id": {"$in": ids}}, {"member_id": 1}).to_list(None)
-        return {link["_id"].partition("|")[2]: link["member_id"] for link in found}
-
-    async def links(self, brand_id: str, member_id: str) -> list[Link]:
-        """What a member is known by, oldest first."""
-        found = self._identities.find({"brand_id": brand_id, "member_id": member_id}).limit(IDENTITIES_MAX)
-        links = [_link(document) async for document in found]
-        return sorted(links, key=lambda link: (link.linked_time, link.identity.index))
-
     async def holder_of(
         self, brand_id: str, identity: StoredIdentity, new_id: Callable[[], str], now: datetime
     ) -> Member:
@@ -97,11 +81,11 @@ class MemberStore:
         A member whose enrolment was cut off between its two writes is found here under the id that the
         first of them gave him, and completed by the next write to him.
         """
-        held = await self._identities.find_one({"_id": f"{brand_id}|{identity.index}"}, {"member_id": 1})
-        if held is None:
+        member_id = (await self._identities.holders(brand_id, [identity.index])).get(identity.index)
+        if member_id is None:
             return Member(brand_id, new_id(), 0, (), now)
-        found = await self._members.find_one({"_id": f"{brand_id}|{held['member_id']}"})
-        return _member(found) if found else Member(brand_id, held["member_id"], 0, (), now)
+        found = await self._members.find_one({"_id": f"{brand_id}|{member_id}"})
+        return _member(found) if found else Member(brand_id, member_id, 0, (), now)
 
     async def save_rows(
         self, member: Member, decision: Decision, identity: StoredIdentity | None = None
@@ -114,7 +98,7 @@ class MemberStore:
         """
         if member.rev == 0:
             assert identity is not None, "a member who is not written yet is known by an identity alone"
-            await self._link_first(member, identity)
+            await self._identities.link_first(member.brand_id, member.member_id, identity, member.create_time)
         try:
             written = await self._members.find_one_and_update(
                 {"_id": f"{member.brand_id}|{member.member_id}", "rev": member.rev},
@@ -125,22 +109,8 @@ class MemberStore:
         except DuplicateKeyError:
             written = None
         if written is None:
-            raise _changed()
+            raise changed_meanwhile()
         return _member(written)
-
-    async def _link_first(self, member: Member, identity: StoredIdentity) -> None:
-        """Links a new member's identity. Raises: Conflict MEMBER_CHANGED when it is another's by now."""
-        link = link_document(member.brand_id, identity, member.member_id, member.create_time)
-        try:
-            await self._identities.insert_one(link)
-        except DuplicateKeyError:
-            # A majority read may not see the other's link yet; a write, even one that changes nothing,
-            # waits until every later read does.
-            held = await self._identities.find_one_and_update(
-                {"_id": link["_id"]}, {"$set": {"brand_id": member.brand_id}}
-            )
-            if held is None or held["member_id"] != member.member_id:
-                raise _changed() from None
 
     async def decided(
         self,
@@ -262,94 +232,6 @@ class MemberStore:
         found = self._members.find(query).sort("standing.active_time", 1).limit(size)
         return [_member(member) async for member in found]
 
-    async def enrol(
-        self, brand_id: str, identities: Sequence[StoredIdentity], new_id: Callable[[], str], now: datetime
-    ) -> tuple[Member, bool]:
-        """Makes one member hold all the identities; him, and whether he is new.
-
-        Raises: Refused IDENTITIES_OF_DIFFERENT_MEMBERS, TOO_MANY_IDENTITIES.
-        """
-        for _attempt in range(5):
-            holders = await self.holders(brand_id, [identity.index for identity in identities])
-            members = set(holders.values())
-            if len(members) > 1:
-                raise _different()
-            member_id = members.pop() if members else new_id()
-            missing = [identity for identity in identities if identity.index not in holders]
-            try:
-                if missing or await self._unwritten(brand_id, member_id):
-                    await self._linked(brand_id, member_id, missing, now)
-            except DuplicateKeyError:
-                continue
-            return await self.find(brand_id, member_id), not holders
-        raise Conflict("MEMBER_CHANGED", "others link the same identities", retry_after_s=0.1)
-
-    async def link(self, brand_id: str, member_id: str, identity: StoredIdentity, now: datetime) -> Member:
-        """Links one identity to a member who exists.
-
-        Raises: NotFound MEMBER_UNKNOWN; Refused as `enrol`.
-        """
-        member = await self.find(brand_id, member_id)
-        try:
-            holder = (await self.holders(brand_id, [identity.index])).get(identity.index)
-            if holder is None:
-                await self._linked(brand_id, member_id, [identity], now)
-        except DuplicateKeyError:
-            holder = (await self.holders(brand_id, [identity.index])).get(identity.index, "")
-        if holder not in (None, member_id):
-            raise _different()
-        return member
-
-    async def _unwritten(self, brand_id: str, member_id: str) -> bool:
-        return await self._members.find_one({"_id": f"{brand_id}|{member_id}"}, {"_id": 1}) is None
-
-    async def _linked(
-        self, brand_id: str, member_id: str, identities: Sequence[StoredIdentity], now: datetime
-    ) -> None:
-        """Writes links and member in one transaction: all of them or none.
-
-        Raises: DuplicateKeyError when one of the identities was linked meanwhile.
-        """
-
-        async def body(started: Session) -> None:
-            written = await self._members.find_one_and_update(
-                {"_id": f"{brand_id}|{member_id}"},
-                {
-                    "$inc": {"identity_count": len(identities), "rev": 1},
-                    "$setOnInsert": {
-                        "brand_id": brand_id,
-                        "member_id": member_id,
-                        "rows": [],
-                        "create_time": now,
-                    },
-                },
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-                session=started,
-            )
-            if written is None or written["identity_count"] > IDENTITIES_MAX:
-                raise Refused("TOO_MANY_IDENTITIES", f"a member has at most {IDENTITIES_MAX} identities")
-            if identities:
-                links = [link_document(brand_id, identity, member_id, now) for identity in identities]
-                await self._identities.insert_many(links, session=started)
-
-        try:
-            await transaction.run(self._database, body)
-        except BulkWriteError as error:
-            failures.duplicates(error)
-            raise DuplicateKeyError("an identity was linked meanwhile", failures.DUPLICATE_KEY) from error
-
-
-async def by_herself(members: MemberStore, member: Member, guide: Document, index: str = "") -> bool:
-    """Whether the member is the guide: one of his identities, or the one at `index`, is her account."""
-    accounts = {account["index"] for account in guide.get("accounts", ())}
-    if not accounts:
-        return False
-    if index in accounts:
-        return True
-    links = await members.links(member.brand_id, member.member_id) if member.rev else []
-    return any(link.identity.index in accounts for link in links)
-
 
 def _standing_document(row: Row | None) -> Document | None:
     """The standing row's holder, and the last activity that keeps it from lapsing."""
@@ -360,14 +242,6 @@ def _standing_document(row: Row | None) -> Document | None:
 
 def _unknown() -> NotFound:
     return NotFound("MEMBER_UNKNOWN", "the brand knows no such member")
-
-
-def _changed() -> Conflict:
-    return Conflict("MEMBER_CHANGED", "the member was written meanwhile", retry_after_s=0.05)
-
-
-def _different() -> Refused:
-    return Refused("IDENTITIES_OF_DIFFERENT_MEMBERS", "an identity belongs to another member already")
 
 
 def _row(document: Document) -> Row:
@@ -385,32 +259,4 @@ def _member(document: Document) -> Member:
         rev=document["rev"],
         rows=_rows(document),
         create_time=document["create_time"],
-    )
-
-
-def link_document(brand_id: str, identity: StoredIdentity, member_id: str, now: datetime) -> Document:
-    """The document of an identity that is linked to a member."""
-    return {
-        "_id": f"{brand_id}|{identity.index}",
-        "brand_id": brand_id,
-        "member_id": member_id,
-        "kind": identity.kind,
-        "app_id": identity.app_id,
-        "sealed": identity.sealed,
-        "masked": identity.masked,
-        "linked_time": now,
-    }
-
-
-def _link(document: Document) -> Link:
-    return Link(
-        identity=StoredIdentity(
-            index=document["_id"].partition("|")[2],
-            kind=document["kind"],
-            app_id=document["app_id"],
-            sealed=bytes(document["sealed"]),
-            masked=document["masked"],
-        ),
-        member_id=document["member_id"],
-        linked_time=document["linked_time"],
     )

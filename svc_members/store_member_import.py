@@ -17,7 +17,8 @@ from chassis.mongo import failures
 from chassis.mongo.connection import Database
 from svc_members.identities import StoredIdentity
 from svc_members.rules.binding import Decision
-from svc_members.store_member import Member, MemberStore, link_document
+from svc_members.store_identity import link_document
+from svc_members.store_member import Member, MemberStore
 
 
 @dataclass(frozen=True, slots=True)
