@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
@@ -28,14 +28,14 @@ OPTIONS: Final = (("grpc.so_reuseport", 0),)
 # ---- rpc: the bare echo ----------------------------------------------------------------------------
 
 
-def bare_server(service: str, method: str, handler: RpcHandler) -> grpc.aio.Server:
-    """Floor of `rpc`: grpc.aio with one method and nothing around it.
+def bare_server(service: str, handlers: Mapping[str, RpcHandler]) -> grpc.aio.Server:
+    """Floor of `rpc`: grpc.aio with these methods and nothing around them.
 
-    A generic handler: with `add_registered_method_handlers` grpc.aio waits anew for every registered method
+    Generic handlers: with `add_registered_method_handlers` grpc.aio waits anew for every registered method
     whenever a call arrives.
     """
     server = grpc.aio.server(options=OPTIONS)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, dict(handlers)),))
     return server
 
 
@@ -51,7 +51,7 @@ _claims: ContextVar[dict[str, Any]] = ContextVar("claims")
 
 
 def intercepted_server(
-    service: str, method: str, handler: RpcHandler, *, jwks_file: Path, audience: str
+    service: str, handlers: Mapping[str, RpcHandler], *, jwks_file: Path, audience: str
 ) -> grpc.aio.Server:
     """Peer of `rpc`: what one gets by putting together PyJWT, logging and prometheus-client as they come.
 
@@ -61,7 +61,7 @@ def intercepted_server(
     server = grpc.aio.server(
         options=OPTIONS, interceptors=[_Metrics(), _AccessLog(), _Authentication(jwks_file, audience)]
     )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, dict(handlers)),))
     return server
 
 

@@ -49,7 +49,10 @@ def configure(service: str, log_format: str, level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         named_and_redacted,
-        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()),
+        # Plain, because others show local variables, and with them whatever they hold of a customer.
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        ),
     ]
     structlog.configure(
         processors=[as_line] if as_json else for_people,

@@ -33,7 +33,11 @@ class KeySet:
         self._keys = _read(path)
 
     def key(self, kid: str) -> jwt.PyJWK | None:
-        """The key, or None. Looks at the file at most every few seconds."""
+        """The key, or None."""
+        return self._keys.get(kid)
+
+    def refreshed(self) -> bool:
+        """Whether the keys are others than at the last call. Looks at the file at most every few seconds."""
         if time.monotonic() - self._looked_time_s > _LOOK_AT_FILE_EVERY_S:
             self._looked_time_s = time.monotonic()
             try:
@@ -41,10 +45,11 @@ class KeySet:
                 if modified_ns != self._modified_ns:
                     self._keys = _read(self._path)
                     self._modified_ns = modified_ns
+                    return True
             except (OSError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
                 # A file that is missing or half-written for a moment locks nobody out.
                 logs.logger("identity").warning("jwks_unreadable", error=type(error).__name__)
-        return self._keys.get(kid)
+        return False
 
 
 def _read(path: Path) -> dict[str, jwt.PyJWK]:
@@ -66,6 +71,9 @@ class TokenVerifier:
 
         Raises: Unauthenticated TOKEN_INVALID, TOKEN_EXPIRED.
         """
+        if self._keys.refreshed():
+            # A key that was taken out must not live on in what it once signed.
+            self._cache.clear()
         claims = self._cache.get(token)
         if claims is None:
             claims = self._verified(token)

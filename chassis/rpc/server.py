@@ -73,6 +73,22 @@ class _Handlers:
         self.by_service[service] = handlers
 
 
+class _Methods(grpc.GenericRpcHandler):
+    """Finds a call's handler by its path.
+
+    With `add_registered_method_handlers` grpc.aio waits anew for every one of them whenever a call arrives,
+    which cost 8 % of a call's CPU time with the 40 methods of one service.
+    """
+
+    def __init__(self, by_path: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        self._by_path = by_path
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._by_path.get(handler_call_details.method)
+
+
 class Wrapping:
     """The chain of interceptors, put around the methods of servicers as they are added to a server."""
 
@@ -87,9 +103,12 @@ class Wrapping:
         found = _Handlers()
         for add, servicer in registrations:
             add(servicer, found)
-        for service, handlers in found.by_service.items():
-            wrapped = {name: self._wrapped(service, name, handler) for name, handler in handlers.items()}
-            server.add_registered_method_handlers(service, wrapped)
+        methods = {
+            f"/{service}/{name}": self._wrapped(service, name, handler)
+            for service, handlers in found.by_service.items()
+            for name, handler in handlers.items()
+        }
+        server.add_generic_rpc_handlers((_Methods(methods),))
         return list(found.by_service)
 
     def _wrapped(

@@ -70,7 +70,7 @@ class LedgerServiceServicer:
         """What is owed to one payee, from all entries recorded up to a moment.
 
         A payee without entries has a balance of 0. A GUIDE may ask for her own
-        alone.
+        alone. Reads only. Errors: INVALID_ARGUMENT INVALID_FIELDS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,7 +78,9 @@ class LedgerServiceServicer:
 
     def GetTrialBalance(self, request, context):
         """The sum of every account over all entries recorded up to a moment. The sums
-        of all accounts add up to zero.
+        of all accounts add up to zero. Reads only.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,11 +43,13 @@ class LedgerServiceStub:
     """What is owed to one payee, from all entries recorded up to a moment.
 
     A payee without entries has a balance of 0. A GUIDE may ask for her own
-    alone.
+    alone. Reads only. Errors: INVALID_ARGUMENT INVALID_FIELDS.
     """
     GetTrialBalance: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetTrialBalanceRequest, _ledger_pb2.GetTrialBalanceResponse]
     """The sum of every account over all entries recorded up to a moment. The sums
-    of all accounts add up to zero.
+    of all accounts add up to zero. Reads only.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS.
     """
     ExplainOrder: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ExplainOrderRequest, _ledger_pb2.ExplainOrderResponse]
     """The whole way from an order's events to its entries: whose sale it was and
@@ -72,11 +74,13 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """What is owed to one payee, from all entries recorded up to a moment.
 
     A payee without entries has a balance of 0. A GUIDE may ask for her own
-    alone.
+    alone. Reads only. Errors: INVALID_ARGUMENT INVALID_FIELDS.
     """
     GetTrialBalance: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetTrialBalanceRequest, _ledger_pb2.GetTrialBalanceResponse]  # type: ignore[assignment]
     """The sum of every account over all entries recorded up to a moment. The sums
-    of all accounts add up to zero.
+    of all accounts add up to zero. Reads only.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS.
     """
     ExplainOrder: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ExplainOrderRequest, _ledger_pb2.ExplainOrderResponse]  # type: ignore[assignment]
     """The whole way from an order's events to its entries: whose sale it was and
@@ -104,7 +108,7 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         """What is owed to one payee, from all entries recorded up to a moment.
 
         A payee without entries has a balance of 0. A GUIDE may ask for her own
-        alone.
+        alone. Reads only. Errors: INVALID_ARGUMENT INVALID_FIELDS.
         """
 
     @_abc_1.abstractmethod
@@ -114,7 +118,9 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.GetTrialBalanceResponse, _abc.Awaitable[_ledger_pb2.GetTrialBalanceResponse]]:
         """The sum of every account over all entries recorded up to a moment. The sums
-        of all accounts add up to zero.
+        of all accounts add up to zero. Reads only.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS.
         """
 
     @_abc_1.abstractmethod
