@@ -6,17 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def from_timestamp(timestamp: Timestamp) -> datetime:
     """The time, cut to whole milliseconds. The timestamp must be in range (chassis.rpc.limits)."""
-    return _EPOCH + timedelta(seconds=timestamp.seconds, milliseconds=timestamp.nanos // 1_000_000)
+    return EPOCH + timedelta(seconds=timestamp.seconds, milliseconds=timestamp.nanos // 1_000_000)
 
 
 def to_timestamp(time: datetime) -> Timestamp:
     """The time as a message."""
-    milliseconds = (time - _EPOCH) // timedelta(milliseconds=1)
+    milliseconds = (time - EPOCH) // timedelta(milliseconds=1)
     return Timestamp(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
 
 

@@ -7,19 +7,44 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
+from chassis.errors import Violation
 from chassis.mongo.connection import Document
 from chassis.sealing import Sealer
-from chassis.times import from_timestamp
+from chassis.times import EPOCH, from_timestamp
 from daogou.commission.v1.order_event_pb2 import OrderEvent, OrderEventKind
 from daogou.common.v1.channel_pb2 import Channel
+from svc_commission.rules import admission
 from svc_commission.rules.attribution import Attribution, OwnerBasis
 from svc_commission.rules.order import Account, Event, Kind, Line, RefundLine, Target
 from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule
+
+_KINDS = {OrderEventKind.Value(f"ORDER_EVENT_KIND_{kind}"): kind for kind in Kind}
 
 
 def channel_name(channel: Channel.ValueType) -> str:
     """The channel as documents and rules write it."""
     return Channel.Name(channel).removeprefix("CHANNEL_")
+
+
+def rule_problems(message: OrderEvent) -> list[Violation]:
+    """What the rules say against an event, as far as its kind and channel are known values."""
+    if message.kind not in _KINDS or message.channel not in Channel.values():
+        return []
+    event = Event(
+        event_id=message.event_id,
+        kind=_KINDS[message.kind],
+        happened_time=EPOCH,
+        lines=tuple(
+            Line(line.line_id, line.sku_id, line.category_id, line.quantity, line.list_minor, line.paid_minor)
+            for line in message.lines
+        ),
+        refund_lines=tuple(
+            RefundLine(line.line_id, line.refunded_minor, line.quantity) for line in message.refund_lines
+        ),
+        goodwill_minor=message.goodwill_minor,
+    )
+    channel = channel_name(message.channel)
+    return admission.problems(event, channel, message.shop_id, message.selling_store_id)
 
 
 def event_document(

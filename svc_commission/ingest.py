@@ -158,15 +158,13 @@ class Ingest:
             )
         if isinstance(facts, NotFound):
             raise facts
-        if found := limits.violations(message):
+        if found := limits.violations(message) + documents.rule_problems(message):
             raise invalid_fields(found)
         channel = documents.channel_name(message.channel)
         key = order_key(brand_id, channel, message.order_id)
         body_hash = self._sealer.digest(message.SerializeToString(deterministic=True))
         document = documents.event_document(message, key, body_hash, now, self._sealer)
         event = documents.event_of(document)
-        if found := admission.problems(event, channel, message.shop_id, message.selling_store_id):
-            raise invalid_fields(found)
         admission.check_event_id(event)
         admission.check_time(event, from_timestamp(message.order_placed_time), now)
         if facts is not None and message.currency_code != facts.currency_code:

@@ -116,16 +116,16 @@ class IdentityStore:
         """
 
         async def body(started: Session) -> None:
+            whose = {"brand_id": brand_id, "member_id": member_id}
+            count = len(identities)
+            if await self._members.find_one({"_id": f"{brand_id}|{member_id}"}, session=started) is None:
+                # An enrolment that was cut off linked identities and counted none.
+                count += await self._links.count_documents(whose, session=started)
             written = await self._members.find_one_and_update(
                 {"_id": f"{brand_id}|{member_id}"},
                 {
-                    "$inc": {"identity_count": len(identities), "rev": 1},
-                    "$setOnInsert": {
-                        "brand_id": brand_id,
-                        "member_id": member_id,
-                        "rows": [],
-                        "create_time": now,
-                    },
+                    "$inc": {"identity_count": count, "rev": 1},
+                    "$setOnInsert": {**whose, "rows": [], "create_time": now},
                 },
                 upsert=True,
                 return_document=ReturnDocument.AFTER,

@@ -64,7 +64,16 @@ class MemberImportStore:
         try:
             await self._identities.insert_many(links, ordered=False)
         except BulkWriteError as error:
-            return {places[failure["index"]] for failure in failures.duplicates(error)}
+            failed = {failure["index"] for failure in failures.duplicates(error)}
+            changed = {places[index] for index in failed}
+            # Of whoever is not written, nothing is left: what was linked to him just now is taken back.
+            half = [
+                link["_id"]
+                for index, link in enumerate(links)
+                if places[index] in changed and index not in failed
+            ]
+            await self._identities.delete_many({"_id": {"$in": half}})
+            return changed
         return set()
 
     async def _insert(self, arrivals: Sequence[Arrival]) -> set[int]:

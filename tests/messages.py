@@ -282,6 +282,9 @@ _HOSTILE_SECONDS: Final = (
 _HOSTILE_NANOS: Final = (0, 999_999_999, 1_000_000_000, -1, 2**31 - 1, -(2**31))
 
 
+_BYTES_MAX: Final = 7 << 20
+
+
 class Hostile:
     """Makes messages that a careless service would fall over: extremes, nonsense, too many, too long."""
 
@@ -293,10 +296,13 @@ class Hostile:
         """An acceptable message of which some fields, at any depth, were spoilt; or hardly anything set."""
         if self._draw.random() < 0.05:
             return message_of(descriptor)
-        made = self._accepted.message(descriptor)
-        for _ in range(self._draw.choice((1, 1, 1, 2, 3, 8))):
-            self._spoil(made)
-        return made
+        while True:
+            made = self._accepted.message(descriptor)
+            for _ in range(self._draw.choice((1, 1, 1, 2, 3, 8))):
+                self._spoil(made)
+            # Larger ones are refused by their size, and nothing of them is tried.
+            if made.ByteSize() < _BYTES_MAX:
+                return made
 
     def _spoil(self, made: Message) -> None:
         """Spoils one field, at a random depth."""

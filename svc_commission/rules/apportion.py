@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cmp_to_key
+from fractions import Fraction
+from heapq import heapify, heappop, heappush, heapreplace
 
 
 def round_half_up(numerator: int, denominator: int) -> int:
@@ -35,22 +36,36 @@ def apportion(total: int, weights: Mapping[str, int]) -> dict[str, int]:
         return dict.fromkeys(weights, total)
     # Rounding each quota cuts the sequence at one priority, ties included; at most half the keys are off.
     parts = {key: round_half_up(total * weight, whole) for key, weight in weights.items()}
-    while sum(parts.values()) > total:
-        parts[_ordered(weights, parts, -1)[-1]] -= 1
-    while sum(parts.values()) < total:
-        parts[_ordered(weights, parts, +1)[0]] += 1
+    surplus = sum(parts.values()) - total
+    if surplus > 0:
+        _take_last(parts, weights, surplus)
+    else:
+        _give_next(parts, weights, -surplus)
     return parts
 
 
-def _ordered(weights: Mapping[str, int], parts: Mapping[str, int], last: int) -> list[str]:
-    """The keys by the priority of the part they got last (-1) or would get next (+1), the first first."""
-    keys = [key for key in weights if weights[key] > 0 and parts[key] + last >= 0]
+def _take_last(parts: dict[str, int], weights: Mapping[str, int], count: int) -> None:
+    """Takes back the last parts of the sequence: of the least priority, of equals the higher key's."""
+    keys = sorted(weights, reverse=True)
+    queue = [
+        (Fraction(weights[key], 2 * parts[key] - 1), rank) for rank, key in enumerate(keys) if parts[key]
+    ]
+    heapify(queue)
+    for _ in range(count):
+        _, rank = heappop(queue)
+        key = keys[rank]
+        parts[key] -= 1
+        if parts[key]:
+            heappush(queue, (Fraction(weights[key], 2 * parts[key] - 1), rank))
 
-    def earlier(one: str, other: str) -> int:
-        left = weights[one] * (2 * parts[other] + last)
-        right = weights[other] * (2 * parts[one] + last)
-        if left != right:
-            return right - left
-        return -1 if one < other else 1
 
-    return sorted(keys, key=cmp_to_key(earlier))
+def _give_next(parts: dict[str, int], weights: Mapping[str, int], count: int) -> None:
+    """Gives the next parts of the sequence: of the greatest priority, of equals the lower key's."""
+    keys = sorted(key for key in weights if weights[key])
+    queue = [(-Fraction(weights[key], 2 * parts[key] + 1), rank) for rank, key in enumerate(keys)]
+    heapify(queue)
+    for _ in range(count):
+        rank = queue[0][1]
+        key = keys[rank]
+        parts[key] += 1
+        heapreplace(queue, (-Fraction(weights[key], 2 * parts[key] + 1), rank))

@@ -212,8 +212,8 @@ def fold(events: Iterable[Event], channel: str, attribution: Attribution, plan: 
     targets: Counter[Target] = Counter()
     credited: Counter[tuple[str, date]] = Counter()
     standing: dict[tuple[str, str], int] = {}
+    lines: dict[str, LineBooks] = {}
     net_before = 0
-    lines: tuple[LineBooks, ...] = ()
     excess = 0
     for event in sorted_events(event for event in events if event.kind in _MONEY):
         totals.add(event)
@@ -222,18 +222,24 @@ def fold(events: Iterable[Event], channel: str, attribution: Attribution, plan: 
         for line_id, line in totals.details.items():
             if line_id not in rules:
                 rules[line_id] = _rule(plan, channel, attribution, line)
-        lines = tuple(
+        # Most events touch few lines; to compute all of them at every event would take a large order's
+        # events times its lines, and hold up every other call meanwhile.
+        changed = [
             line_books(line, totals.paid[line_id], refunded[line_id], rules[line_id], payees)
-            for line_id, line in sorted(totals.details.items())
-        )
-        _add_differences(targets, standing, lines, day.replace(day=1))
+            for line_id, line in totals.details.items()
+            if line_id not in lines
+            or lines[line_id].paid_minor != totals.paid[line_id]
+            or lines[line_id].refunded_minor != refunded[line_id]
+        ]
+        lines.update((line.line_id, line) for line in changed)
+        _add_differences(targets, standing, changed, day.replace(day=1))
         net = sum(totals.paid.values()) - sum(refunded.values())
         for store_id in attribution.credited_stores():
             credited[store_id, day] += net - net_before
         net_before = net
     return Books(
         targets={target: amount for target, amount in targets.items() if amount},
-        lines=lines,
+        lines=tuple(line for _, line in sorted(lines.items())),
         sales_credits=tuple(
             SalesCredit(store_id, day, amount)
             for (store_id, day), amount in sorted(credited.items(), key=lambda item: (item[0][1], item[0][0]))

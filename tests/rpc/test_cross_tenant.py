@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import pytest
@@ -22,10 +22,15 @@ from daogou.commission.v1 import ledger_pb2, plan_pb2
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Role
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
-from daogou.members.v1 import binding_pb2, directory_pb2, member_pb2, region_pb2
+from daogou.members.v1 import binding_pb2, directory_pb2, handover_pb2, member_pb2, region_pb2
+from daogou.members.v1.handover_pb2_grpc import HandoverServiceStub
 from tests.messages import Accepted, every_method, message_of, service_of
-from tests.rpc.running import Caller, Running, sent
-from tests.rpc.world import Order, World, a_world, line_of, plan_of, refund_of, rule_of
+from tests.rpc.running import Caller, Running, eventually, sent
+from tests.rpc.world import Order, World, a_world, line_of, plan_of, refund_of, request_id, rule_of
+
+if TYPE_CHECKING:
+    # The name exists in the stubs alone.
+    from daogou.members.v1.handover_pb2_grpc import HandoverServiceAsyncStub
 
 SEED: Final = int(os.environ.get("DAOGOU_SEED", random.SystemRandom().randrange(10**9)))
 PAID_MINOR: Final = 94_318_779
@@ -41,6 +46,7 @@ class Tenant:
     code: str
     lookup: Identity
     """An identity of one of its members. Others may know it: the customer is theirs too."""
+    handover_id: str
     texts: set[str]
     amounts: set[int]
 
@@ -57,7 +63,9 @@ class Tenant:
             "pool_store_id": stores,
             "store_ids": stores,
             "guide_id": world.guides,
+            "taker_guide_ids": world.guides,
             "member_id": [world.member_id],
+            "handover_id": [self.handover_id],
             "order_id": [self.order.order_id],
             "shop_id": [world.shop_id],
             "code": [self.code],
@@ -67,7 +75,7 @@ class Tenant:
 async def a_tenant(running: Running, name: str, paid_minor: int) -> Tenant:
     """A brand in which every RPC so far has something to find."""
     plan = plan_of(rule_of(f"{name}-rule", match=plan_pb2.Match()), display_name=f"{name} plan")
-    world = await a_world(running, names=[name, f"{name} guide"], plan=plan)
+    world = await a_world(running, guides=4, names=[name, f"{name} guide"], plan=plan)
     code = await world.code(0, campaign=f"{name}-camp")
     lookup = world.identity(IdentityKind.IDENTITY_KIND_TAOBAO_OPEN_ID)
     assert world.phone is not None
@@ -79,14 +87,38 @@ async def a_tenant(running: Running, name: str, paid_minor: int) -> Tenant:
     lines = [line_of(f"{name}-coat", paid_minor), line_of(f"{name}-scarf", paid_minor // 7)]
     await world.ingest(order.placed(*lines), order.paid(*lines))
     await world.ingest(order.refunded(refund_of(f"{name}-scarf", paid_minor // 9)))
+    handover_id = await _handed_over(world)
     texts: set[str] = set()
     amounts: set[int] = set()
-    async for reply in what_its_people_read(world, order):
+    async for reply in what_its_people_read(world, order, handover_id):
         texts |= {text for text in texts_of(reply) if len(text) >= 6}
         amounts |= {number for number in numbers_of(reply) if number > 100_000}
     # What others may know and say themselves is no secret.
     shared = {world.shop_id, order.order_id, lookup.value, masked(lookup)}
-    return Tenant(world, order, code, lookup, texts - shared, amounts)
+    return Tenant(world, order, code, lookup, handover_id, texts - shared, amounts)
+
+
+async def _handed_over(world: World) -> str:
+    """The id of a handover with an open offer, in which nothing more happens by itself for a day."""
+    await world.bound(3)
+    handovers: HandoverServiceAsyncStub = HandoverServiceStub(world.admin.channel("members"))
+    begun = await handovers.HandOverMembers(
+        handover_pb2.HandOverMembersRequest(
+            brand_id=world.brand_id,
+            request_id=request_id(),
+            guide_id=world.guides[3],
+            taker_guide_ids=[world.guides[2]],
+        )
+    )
+    handover_id = begun.handover.handover_id
+    read = handover_pb2.GetHandoverRequest(brand_id=world.brand_id, handover_id=handover_id)
+
+    async def offered() -> bool:
+        state = (await handovers.GetHandover(read)).handover.state
+        return state == handover_pb2.HANDOVER_STATE_OFFERED
+
+    await eventually(offered, "the members are offered")
+    return handover_id
 
 
 def masked(identity: Identity) -> str:
@@ -94,9 +126,14 @@ def masked(identity: Identity) -> str:
     return f"{identity.value[:3]}****{identity.value[-4:]}"
 
 
-async def what_its_people_read(world: World, order: Order) -> AsyncIterator[Message]:
+async def what_its_people_read(world: World, order: Order, handover_id: str) -> AsyncIterator[Message]:
     """Replies that only the brand's own people may see."""
     brand, admin = world.brand_id, world.admin
+    handovers: HandoverServiceAsyncStub = HandoverServiceStub(admin.channel("members"))
+    yield await handovers.GetHandover(
+        handover_pb2.GetHandoverRequest(brand_id=brand, handover_id=handover_id)
+    )
+    yield await handovers.ListOffers(handover_pb2.ListOffersRequest(brand_id=brand, handover_id=handover_id))
     yield await admin.directory.GetBrand(directory_pb2.GetBrandRequest(brand_id=brand))
     yield await admin.regions.ListRegions(region_pb2.ListRegionsRequest(brand_id=brand))
     yield await admin.directory.ListStores(directory_pb2.ListStoresRequest(brand_id=brand))
@@ -265,7 +302,7 @@ async def test_the_other_brands_own_people_do_read_all_that(theirs: Tenant) -> N
     assert theirs.world.phone.value in theirs.texts
     assert {theirs.world.member_id, theirs.world.brand_id, *theirs.world.guides} <= theirs.texts
     texts: set[str] = set()
-    async for reply in what_its_people_read(theirs.world, theirs.order):
+    async for reply in what_its_people_read(theirs.world, theirs.order, theirs.handover_id):
         texts |= told(reply)[0]
     assert theirs.texts <= texts | {theirs.world.shop_id}
 

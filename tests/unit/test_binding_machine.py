@@ -43,6 +43,7 @@ class Bindings(RuleBasedStateMachine):
         self.now = datetime(2026, 3, 10, 4, tzinfo=UTC)
         self.recorded = self.now - timedelta(days=400)
         self.rows: tuple[Row, ...] = ()
+        self.known: list[tuple[datetime, tuple[Row, ...]]] = []
         self.answers: dict[tuple[datetime, datetime], str | None] = {}
         self.revision = 0
 
@@ -64,6 +65,7 @@ class Bindings(RuleBasedStateMachine):
                 "",
             )
             self.rows = (past,)
+            self.known.append((self.recorded, self.rows))
 
     def _next_id(self) -> str:
         self.revision += 1
@@ -83,9 +85,12 @@ class Bindings(RuleBasedStateMachine):
         ]
         added = [replace(row, recorded_time=self.recorded) for row in decision.added]
         self.rows = (*ended, *added)
+        self.known.append((self.recorded, self.rows))
         standing = binding.standing(self.rows)
         wanted = decision.standing.binding_id if decision.standing else None
         assert (standing.binding_id if standing else None) == wanted
+        held = binding.standing(before)
+        assert held is None or all(row.valid_from_time >= held.valid_from_time for row in decision.added)
         begins = max([row.valid_to_time or row.valid_from_time for row in decision.added])
         self._past_is_as_it_was(before, begins)
 
@@ -117,6 +122,8 @@ class Bindings(RuleBasedStateMachine):
                 assert held is not None
                 assert held.guide_id not in ("", guide), "from a pool any guide takes him"
                 assert policy.snatch is not Snatch.ALWAYS
+                if policy.snatch is Snatch.AFTER_PROTECTION and held.protected_until_time is not None:
+                    assert held.protected_until_time > max(scan.scanned_time, held.valid_from_time)
             case Outcome.SNATCHED:
                 assert held is not None
                 assert held.guide_id not in ("", guide)
@@ -198,6 +205,9 @@ class Bindings(RuleBasedStateMachine):
         else:
             assert decision.standing is not None
             assert decision.standing.guide_id == taker
+            assert held is not None
+            left = resigned and not held.guide_id and held.cause is Cause.RESIGNED
+            assert held.guide_id == taker or left or (not resigned and held.guide_id == giver)
         self._written(decision)
 
     @rule(wait=waits)
@@ -212,6 +222,9 @@ class Bindings(RuleBasedStateMachine):
         question = (self.now - as_of, self.now - binding.KNOWN_AT_AGE_LEAST - known)
         found = binding.resolve(self.rows, *question)
         answer = found.binding_id if found else None
+        believed = [rows for recorded, rows in self.known if recorded <= question[1]]
+        then = binding.resolve(believed[-1], question[0], None) if believed else None
+        assert answer == (then.binding_id if then else None), "not what was believed then"
         assert self.answers.setdefault(question, answer) == answer
 
     @invariant()

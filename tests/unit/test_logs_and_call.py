@@ -95,7 +95,7 @@ def test_a_failure_is_written_with_where_it_came_from(
     """In the same line, so that one search finds it."""
     logs.configure("members", "json", "info")
     try:
-        {}["lost"]
+        dict[str, int]()["lost"]
     except KeyError as error:
         logs.logger("test").error("unforeseen", exc_info=error)
     [line] = capfd.readouterr().out.splitlines()

@@ -1,0 +1,92 @@
+"""Plans in the database: none that overlap, however many publish at once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chassis.errors import Conflict, Refused
+from chassis.mongo.connection import Database
+from svc_commission import documents
+from svc_commission.rules import plan as rules
+from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule
+from svc_commission.store_plan import PlanStore
+
+BRAND, OTHER = "a" * 16, "b" * 16
+NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(database: Database) -> PlanStore:
+    return PlanStore(database)
+
+
+def plan(number: int, days: int, until: int | None) -> Plan:
+    """A plan with every kind of condition."""
+    rule = Rule(
+        "shoes",
+        Match(
+            frozenset({"TMALL", "POS"}), frozenset({"shoes"}), frozenset({"s2", "s1"}), frozenset({"east"})
+        ),
+        300,
+        ((PayeeRole.OWNER, 5000),),
+    )
+    rest = Rule("rest", Match(), 100, ((PayeeRole.OWNER, 10_000),))
+    ends = None if until is None else NOON + timedelta(days=until)
+    return Plan(f"plan-{number}", NOON + timedelta(days=days), ends, (rule, rest))
+
+
+async def published(store: PlanStore, new: Plan, brand_id: str = BRAND) -> None:
+    """Publishes a plan as the service does: read, decide, write."""
+    standing = await store.find(brand_id)
+    rules.check_publishable(new, [documents.plan_of(one) for one in standing["plans"]], NOON)
+    await store.replace({**standing, "plans": [*standing["plans"], documents.plan_document(new)]})
+
+
+async def test_a_plan_read_back_is_the_plan_that_was_published(store: PlanStore) -> None:
+    """Every condition, rate, share and time of it; a brand without plans has none."""
+    assert list(await store.plans(BRAND)) == []
+    await published(store, plan(1, 0, 31))
+    await published(store, plan(2, 31, None))
+    assert list(await store.plans(BRAND)) == [plan(1, 0, 31), plan(2, 31, None)]
+    assert list(await store.plans(OTHER)) == []
+
+
+@pytest.mark.both_drivers
+async def test_of_two_who_publish_at_once_one_must_look_again(store: PlanStore) -> None:
+    """The first plan of a brand, and a later one: two that overlap are never both in force."""
+    for number, (start, end) in enumerate([(0, 10), (10, 20)]):
+        rivals = [published(store, plan(2 * number + rival, start, end)) for rival in range(2)]
+        outcomes = await asyncio.gather(*rivals, return_exceptions=True)
+        [conflict] = [outcome for outcome in outcomes if outcome is not None]
+        assert isinstance(conflict, Conflict)
+        assert conflict.reason == "PLANS_CHANGED"
+        assert conflict.retry_after_s
+        assert len(await store.plans(BRAND)) == number + 1
+        with pytest.raises(Refused):
+            await published(store, plan(99, start, end))
+
+
+async def test_who_read_before_somebody_published_must_look_again(store: PlanStore) -> None:
+    """Though much time has passed between."""
+    await published(store, plan(1, 0, 10))
+    stale = await store.find(BRAND)
+    await published(store, plan(2, 10, 20))
+    with pytest.raises(Conflict):
+        await store.replace({**stale, "plans": []})
+    assert len(await store.plans(BRAND)) == 2
+
+
+async def test_brands_publish_without_waiting_for_each_other(store: PlanStore) -> None:
+    """Each has a document of its own."""
+    await asyncio.gather(*(published(store, plan(1, 0, None), brand_id) for brand_id in (BRAND, OTHER)))
+    assert [len(await store.plans(brand_id)) for brand_id in (BRAND, OTHER)] == [1, 1]
+
+
+async def test_a_thousand_plans_of_many_rules_fit(store: PlanStore) -> None:
+    """The limits that the contract states together stay below what the database takes of one document."""
+    most = [documents.plan_document(plan(number, number, number + 1)) for number in range(rules.PLANS_MAX)]
+    await store.replace({**await store.find(BRAND), "plans": most})
+    assert len(await store.plans(BRAND)) == rules.PLANS_MAX
