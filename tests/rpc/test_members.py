@@ -158,22 +158,30 @@ async def test_of_two_changes_at_once_none_is_lost(world: World) -> None:
 
 
 async def test_a_new_policy_is_for_scans_to_come(running: Running) -> None:
-    world = await a_world(running, policy=BindingPolicy(snatch=directory_pb2.SNATCH_NEVER))
+    never = BindingPolicy(snatch=directory_pb2.SNATCH_NEVER)
+    always = BindingPolicy(snatch=directory_pb2.SNATCH_ALWAYS)
+    world = await a_world(running, policy=never)
+
+    async def change(policy: BindingPolicy) -> None:
+        await world.admin.directory.UpdateBrand(
+            directory_pb2.UpdateBrandRequest(
+                brand_id=world.brand_id,
+                request_id=request_id(),
+                brand=Brand(binding_policy=policy),
+                update_mask=FieldMask(paths=["binding_policy"]),
+            )
+        )
+
     customer = world.identity()
     first = await world.scan(await world.code(0), customer)
-    await world.admin.directory.UpdateBrand(
-        directory_pb2.UpdateBrandRequest(
-            brand_id=world.brand_id,
-            request_id=request_id(),
-            brand=Brand(binding_policy=BindingPolicy(snatch=directory_pb2.SNATCH_ALWAYS)),
-            update_mask=FieldMask(paths=["binding_policy"]),
-        )
-    )
+    await change(always)
     member = await world.connector.members.GetMember(
         member_pb2.GetMemberRequest(brand_id=world.brand_id, member_id=first.member_id)
     )
     assert member.member.binding == first.binding, "no standing binding moves"
     assert (await world.scan(await world.code(1), customer)).outcome == SNATCHED
+    await change(never)
+    assert (await world.scan(await world.code(2), customer)).outcome == KEPT
 
 
 async def test_stores_are_found_by_id_and_by_shop_in_the_order_asked(world: World) -> None:
