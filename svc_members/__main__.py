@@ -35,7 +35,8 @@ from svc_members.code_signer import CodeSigner
 from svc_members.entities import guide_kind
 from svc_members.handovers import Handovers
 from svc_members.identities import IdentitySealer
-from svc_members.servicer_activity import ActivityServicer, Lapses
+from svc_members.lapses import Lapses
+from svc_members.servicer_activity import ActivityServicer
 from svc_members.servicer_binding import BindingServicer
 from svc_members.servicer_directory import DirectoryServicer
 from svc_members.servicer_guide_code import GuideCodeServicer

@@ -1,4 +1,4 @@
-"""Activity of members over gRPC, and the round in which bindings without it lapse."""
+"""Activity of members over gRPC: purchases, contacts, and how far they are known."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from prometheus_client import Counter
 
 from chassis.clock import Now
-from chassis.errors import Conflict, Invalid
+from chassis.errors import Invalid
 from chassis.times import from_timestamp, to_timestamp
 from daogou.members.v1 import activity_pb2 as pb
 from svc_members.entities import BRAND, policy_of
-from svc_members.rules import binding
-from svc_members.rules.binding import FOR_EVER, RenewOn
+from svc_members.rules.binding import RenewOn
 from svc_members.store_activity import ActivityStore
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_member import MemberStore
 
 AHEAD_MOST: Final = timedelta(minutes=5)
-LAPSES_MOST: Final = 200
-"""Members of one round and brand."""
-
-LAPSED = Counter("daogou_members_lapsed_bindings_total", "Bindings that lapsed.")
 
 
 class ActivityServicer:
@@ -79,38 +73,3 @@ class ActivityServicer:
         if time > self._now() + ahead_most:
             raise Invalid("ACTIVITY_IN_FUTURE", "the time is ahead of this service's clock")
         return time
-
-
-class Lapses:
-    """Writes the lapses that are due."""
-
-    def __init__(
-        self, directory: DirectoryStore, members: MemberStore, activity: ActivityStore, now: Now
-    ) -> None:
-        self._directory = directory
-        self._members = members
-        self._activity = activity
-        self._now = now
-
-    async def round(self) -> bool:
-        """Lapses what every feed has passed. Whether some brand has more."""
-        more = False
-        for brand in await self._directory.brands_with_validity():
-            more = await self._lapse(brand["brand_id"], policy_of(brand)) or more
-        return more
-
-    async def _lapse(self, brand_id: str, policy: binding.Policy) -> bool:
-        through = await self._activity.synced_through(brand_id)
-        if through is None or policy.validity_days == FOR_EVER:
-            return False
-        active_before = through - timedelta(days=policy.validity_days)
-        due = await self._members.inactive(brand_id, active_before, LAPSES_MOST)
-        for member in due:
-            decision = binding.lapse(member.rows, self._now(), f"{member.member_id}.{member.rev + 1}")
-            try:
-                await self._members.save_rows(member, decision)
-            except Conflict:
-                # He bought or was bound anew this moment: the next round looks again.
-                continue
-            LAPSED.inc()
-        return len(due) == LAPSES_MOST
