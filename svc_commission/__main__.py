@@ -11,12 +11,13 @@ from chassis import background
 from chassis.audit import Audit
 from chassis.ids import new_id
 from chassis.mongo.schema import Schema
-from chassis.rpc import client, server
+from chassis.rpc import client, limits, server
 from chassis.rpc.server import Registration, Service, Surroundings
 from chassis.sealing import Sealer
 from chassis.settings import ServiceSettings
 from daogou.commission.v1 import ledger_pb2_grpc, order_event_pb2_grpc, plan_pb2_grpc
-from svc_commission import store_order
+from daogou.commission.v1.order_event_pb2 import OrderEvent
+from svc_commission import documents, store_order
 from svc_commission.background import Rounds
 from svc_commission.ingest import Ingest
 from svc_commission.members_client import MembersClient
@@ -43,6 +44,7 @@ SCHEMA = Schema(version=1, indexes=store_order.INDEXES)
 @contextlib.asynccontextmanager
 async def composed(around: Surroundings[CommissionSettings]) -> AsyncIterator[Sequence[Registration]]:
     """The service's parts, put together."""
+    limits.also_check(OrderEvent, documents.event_problems)
     config, now = around.settings, around.clock.now
     sealer = Sealer.from_file(config.pii_keys_file)
     token = client.ServiceToken(config.service_key_file, "svc_commission", config.token_audience)

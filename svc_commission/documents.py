@@ -26,7 +26,7 @@ def channel_name(channel: Channel.ValueType) -> str:
     return Channel.Name(channel).removeprefix("CHANNEL_")
 
 
-def rule_problems(message: OrderEvent) -> list[Violation]:
+def event_problems(message: OrderEvent, prefix: str) -> list[Violation]:
     """What the rules say against an event, as far as its kind and channel are known values."""
     if message.kind not in _KINDS or message.channel not in Channel.values():
         return []
@@ -44,7 +44,8 @@ def rule_problems(message: OrderEvent) -> list[Violation]:
         goodwill_minor=message.goodwill_minor,
     )
     channel = channel_name(message.channel)
-    return admission.problems(event, channel, message.shop_id, message.selling_store_id)
+    found = admission.problems(event, channel, message.shop_id, message.selling_store_id)
+    return [Violation(f"{prefix}{one.field}", one.description) for one in found]
 
 
 def event_document(

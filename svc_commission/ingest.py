@@ -15,7 +15,7 @@ from prometheus_client import Counter
 
 from chassis import backoff, logs
 from chassis.clock import Now
-from chassis.errors import DaogouError, Invalid, NotFound, Refused, Unavailable, Violation, invalid_fields
+from chassis.errors import DaogouError, Invalid, NotFound, Refused, Unavailable, invalid_fields
 from chassis.mongo.connection import Document
 from chassis.rpc import limits
 from chassis.sealing import Sealer
@@ -32,8 +32,6 @@ from svc_commission.store_plan import PlanStore
 
 EVENTS_MAX = 1000
 """Most events of one call that are taken in."""
-EVENTS_READ_MAX = 10_000
-"""Most events of one call that are answered one by one; with more the call is refused."""
 _ATTEMPTS = 10
 
 EVENTS = Counter("daogou_commission_events_total", "Order events, by what became of them.", ["outcome"])
@@ -104,9 +102,6 @@ class Ingest:
 
     async def ingest(self, brand_id: str, messages: Sequence[OrderEvent]) -> list[Verdict]:
         """Takes in the events of one brand; what became of each, in order."""
-        if len(messages) > EVENTS_READ_MAX:
-            most = f"must have at most {EVENTS_READ_MAX} items, not {len(messages)}"
-            raise invalid_fields([Violation("events", most)])
         now = self._now()
         verdicts: dict[int, Verdict] = {}
         facts = await self._facts(brand_id)
@@ -158,7 +153,7 @@ class Ingest:
             )
         if isinstance(facts, NotFound):
             raise facts
-        if found := limits.violations(message) + documents.rule_problems(message):
+        if found := limits.violations(message):
             raise invalid_fields(found)
         channel = documents.channel_name(message.channel)
         key = order_key(brand_id, channel, message.order_id)

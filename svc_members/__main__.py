@@ -24,6 +24,7 @@ from daogou.members.v1.member_import_pb2_grpc import add_MemberImportServiceServ
 from daogou.members.v1.member_pb2_grpc import add_MemberServiceServicer_to_server as add_member
 from daogou.members.v1.region_pb2_grpc import add_RegionServiceServicer_to_server as add_region
 from svc_members import (
+    checks,
     store_activity,
     store_directory,
     store_guide_code,
@@ -81,6 +82,7 @@ SCHEMA = Schema(
 @contextlib.asynccontextmanager
 async def composed(around: Surroundings[MembersSettings]) -> AsyncIterator[Sequence[Registration]]:
     """The service's parts, put together."""
+    checks.register()
     config, now, database = around.settings, around.clock.now, around.database
     sealer = IdentitySealer(Sealer.from_file(config.pii_keys_file))
     signer = CodeSigner(KeyRing.from_file(config.guide_code_keys_file), config.guide_code_link_base)

@@ -29,7 +29,7 @@ from daogou.members.v1.directory_pb2 import (
     Store,
     StoreKind,
 )
-from svc_members import identities, postings
+from svc_members import postings
 from svc_members.identities import IdentitySealer
 from svc_members.rules import binding
 
@@ -86,7 +86,8 @@ def _policy_document(message: BindingPolicy) -> Document:
     }
 
 
-def _brand_problems(brand: Brand, path: str) -> list[Violation]:
+def brand_problems(brand: Brand, path: str) -> list[Violation]:
+    """What is wrong with a brand beyond its fields' limits."""
     policy = brand.binding_policy
     if policy.HasField("validity_days") and policy.validity_days == 0:
         return [Violation(f"{path}binding_policy.validity_days", "must be -1 or at least 1")]
@@ -122,7 +123,8 @@ def _brand_message(document: Document) -> Brand:
     )
 
 
-def _store_problems(store: Store, path: str) -> list[Violation]:
+def store_problems(store: Store, path: str) -> list[Violation]:
+    """What is wrong with a store beyond its fields' limits."""
     found = [
         Violation(f"{path}opening_hours[{index}].close_minute", "must be after open_minute")
         for index, hours in enumerate(store.opening_hours)
@@ -200,10 +202,11 @@ def check_employed(holder: Document) -> None:
         raise Refused("GUIDE_RESIGNED", "the guide has resigned")
 
 
-def _guide_problems(guide: Guide, path: str) -> list[Violation]:
+def guide_problems(guide: Guide, path: str) -> list[Violation]:
+    """What is wrong with a guide beyond her fields' limits."""
     if guide.state == GuideState.GUIDE_STATE_RESIGNED:
         return [Violation(f"{path}state", "becomes RESIGNED by ResignGuide alone")]
-    return identities.all_problems(guide.accounts, f"{path}accounts")
+    return []
 
 
 def masked_identity(stored: Document) -> Identity:
@@ -235,7 +238,7 @@ BRAND = Kind(
     unknown_reason="BRAND_UNKNOWN",
     message=Brand,
     mutable=frozenset({"display_name", "binding_policy"}),
-    problems=_brand_problems,
+    problems=brand_problems,
     to_document=_brand_document,
     to_message=_brand_message,
 )
@@ -246,7 +249,7 @@ STORE = Kind(
     unknown_reason="STORE_UNKNOWN",
     message=Store,
     mutable=frozenset({"display_name", "location", "address", "opening_hours", "shops", "region_id"}),
-    problems=_store_problems,
+    problems=store_problems,
     to_document=_store_document,
     to_message=_store_message,
 )
@@ -280,7 +283,7 @@ def guide_kind(sealer: IdentitySealer) -> Kind[Guide]:
         unknown_reason="GUIDE_UNKNOWN",
         message=Guide,
         mutable=frozenset({"display_name", "state", "accounts"}),
-        problems=_guide_problems,
+        problems=guide_problems,
         to_document=to_document,
         to_message=_guide_message,
     )

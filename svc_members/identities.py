@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -51,15 +50,6 @@ def problems(identity: Identity, path: str) -> list[Violation]:
     if identity.kind == _WECHAT_OPEN_ID and not identity.app_id:
         found.append(Violation(f"{path}.app_id", "is required for a WeChat open id"))
     return found
-
-
-def all_problems(identities: Sequence[Identity], path: str) -> list[Violation]:
-    """The problems of every item of a repeated field."""
-    return [
-        problem
-        for index, identity in enumerate(identities)
-        for problem in problems(identity, f"{path}[{index}]")
-    ]
 
 
 def _e164(text: str) -> str | None:

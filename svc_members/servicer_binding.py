@@ -12,7 +12,6 @@ from chassis.rpc import limits
 from chassis.rpc.items import to_item_error
 from chassis.times import from_timestamp
 from daogou.members.v1 import binding_pb2 as pb
-from svc_members import identities
 from svc_members.entities import BRAND, Kind, check_employed, guide_kind, policy_of
 from svc_members.identities import IdentitySealer
 from svc_members.messages import binding_message
@@ -45,7 +44,7 @@ class BindingServicer:
         self, request: pb.ResolveBindingRequest, context: Any
     ) -> pb.ResolveBindingResponse:
         now = self._now()
-        _check(request.query, "query", now)
+        _check(request.query, now)
         [resolved] = await self._resolved(request.brand_id, [request.query], now)
         return pb.ResolveBindingResponse(resolved=resolved)
 
@@ -59,7 +58,7 @@ class BindingServicer:
             try:
                 if found := limits.violations(query):
                     raise invalid_fields(found)
-                _check(query, "", now)
+                _check(query, now)
             except DaogouError as error:
                 answers.append(pb.ResolvedBinding(error=to_item_error(error)))
             else:
@@ -122,12 +121,8 @@ class BindingServicer:
         ]
 
 
-def _check(query: pb.BindingQuery, path: str, now: datetime) -> None:
-    """Raises: Invalid INVALID_FIELDS; Refused KNOWN_AT_TOO_RECENT."""
-    if query.HasField("identity"):
-        prefix = f"{path}.identity" if path else "identity"
-        if found := identities.problems(query.identity, prefix):
-            raise invalid_fields(found)
+def _check(query: pb.BindingQuery, now: datetime) -> None:
+    """Raises: Refused KNOWN_AT_TOO_RECENT."""
     if query.HasField("known_at_time"):
         age = now - from_timestamp(query.known_at_time)
         if age < binding.KNOWN_AT_AGE_LEAST:

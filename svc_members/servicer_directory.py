@@ -203,7 +203,7 @@ class DirectoryServicer:
         results: list[M | DaogouError] = []
         accepted: list[tuple[int, Document]] = []
         for index, item in enumerate(items):
-            if found := limits.all_violations(item, prefix, kind.problems):
+            if found := limits.violations(item, prefix):
                 results.append(invalid_fields(found))
             elif refused := refusal(item):
                 results.append(refused)

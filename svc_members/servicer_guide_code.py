@@ -10,13 +10,13 @@ from typing import Any, Final
 from prometheus_client import Counter
 
 from chassis.clock import Now
-from chassis.errors import Invalid, Refused, Violation, invalid_fields
+from chassis.errors import Invalid, Refused
 from chassis.ids import bytes_of_id, id_of_bytes, is_id, new_id
 from chassis.mongo import idempotency
 from chassis.mongo.connection import Document
 from chassis.times import from_timestamp, to_timestamp
 from daogou.members.v1 import guide_code_pb2 as pb
-from svc_members import identities, postings
+from svc_members import postings
 from svc_members.code_signer import CodeSigner
 from svc_members.entities import BRAND, STORE, Kind, check_employed, guide_kind, policy_of
 from svc_members.identities import IdentitySealer
@@ -61,8 +61,6 @@ class GuideCodeServicer:
         self, request: pb.CreateGuideCodeRequest, context: Any
     ) -> pb.CreateGuideCodeResponse:
         now = self._now()
-        if not guide_code.CAMPAIGN.fullmatch(request.campaign):
-            raise invalid_fields([Violation("campaign", "must be letters, digits, '-', '_' and '.'")])
         _, holder = await self._holder(request.brand_id, request.store_id, request.guide_id)
         ttl = timedelta(seconds=request.ttl_seconds) if request.ttl_seconds else TTL_DEFAULT
         code = GuideCode(
@@ -111,8 +109,6 @@ class GuideCodeServicer:
 
     async def ScanGuideCode(self, request: pb.ScanGuideCodeRequest, context: Any) -> pb.ScanGuideCodeResponse:
         now = self._now()
-        if found := identities.problems(request.identity, "identity"):
-            raise invalid_fields(found)
         scanned_time = _scanned_time(request, now)
         text = request.code
         if is_id(text):

@@ -6,12 +6,11 @@ from typing import Any
 
 from chassis.audit import Audit
 from chassis.clock import Now
-from chassis.errors import NotFound, invalid_fields
+from chassis.errors import NotFound
 from chassis.ids import new_id
 from chassis.rpc.call import caller
 from daogou.common.v1.identity_pb2 import IdentityKind
 from daogou.members.v1 import member_pb2 as pb
-from svc_members import identities
 from svc_members.entities import BRAND
 from svc_members.identities import IdentitySealer
 from svc_members.messages import member_message
@@ -40,8 +39,6 @@ class MemberServicer:
         self._now = now
 
     async def EnrolMember(self, request: pb.EnrolMemberRequest, context: Any) -> pb.EnrolMemberResponse:
-        if found := identities.all_problems(request.identities, "identities"):
-            raise invalid_fields(found)
         await self._directory.find(BRAND, request.brand_id, request.brand_id)
         stored = {
             identity.index: identity
@@ -54,8 +51,6 @@ class MemberServicer:
         return pb.EnrolMemberResponse(member=await self._message(member), enrolled=new)
 
     async def LinkIdentity(self, request: pb.LinkIdentityRequest, context: Any) -> pb.LinkIdentityResponse:
-        if found := identities.problems(request.identity, "identity"):
-            raise invalid_fields(found)
         stored = self._sealer.stored(request.brand_id, request.identity)
         member = await self._members.find(request.brand_id, request.member_id)
         await self._identities.link(request.brand_id, request.member_id, stored, self._now())
@@ -64,8 +59,6 @@ class MemberServicer:
     async def GetMember(self, request: pb.GetMemberRequest, context: Any) -> pb.GetMemberResponse:
         member_id = request.member_id
         if request.HasField("identity"):
-            if found := identities.problems(request.identity, "identity"):
-                raise invalid_fields(found)
             index = self._sealer.index(request.brand_id, request.identity)
             held = await self._identities.holders(request.brand_id, [index])
             if index not in held:

@@ -8,14 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from chassis.clock import Now
-from chassis.errors import DaogouError, Invalid, NotFound, Violation, invalid_fields
+from chassis.errors import DaogouError, Invalid, NotFound, invalid_fields
 from chassis.ids import derived_id
 from chassis.mongo.connection import Document
 from chassis.rpc import limits
 from chassis.rpc.items import to_item_error
 from chassis.times import from_timestamp
 from daogou.members.v1 import member_import_pb2 as pb
-from svc_members import identities
 from svc_members.entities import BRAND, Kind, check_employed, guide_kind, policy_of
 from svc_members.identities import IdentitySealer, StoredIdentity
 from svc_members.postings import store_at
@@ -106,7 +105,7 @@ class MemberImportServicer:
         accepted = []
         for index, message in enumerate(messages):
             try:
-                if found := limits.violations(message) or _problems(message):
+                if found := limits.violations(message):
                     raise invalid_fields(found)
                 if message.guide_id and from_timestamp(message.bound_time) > now:
                     raise Invalid("BOUND_IN_FUTURE", "bound_time is ahead of this service's clock")
@@ -122,13 +121,6 @@ class MemberImportServicer:
                 seen |= stored.keys()
                 accepted.append(_Item(index, message, list(stored.values())))
         return accepted
-
-
-def _problems(message: pb.ImportedMember) -> list[Violation]:
-    found = identities.all_problems(message.identities, "identities")
-    if message.guide_id and not message.HasField("bound_time"):
-        found.append(Violation("bound_time", "is required with guide_id"))
-    return found
 
 
 def _arrival(

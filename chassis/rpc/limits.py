@@ -49,19 +49,25 @@ class TooMany(Violation):
     __slots__ = ()
 
 
+_RULES: dict[str, Callable[[Any, str], Found]] = {}
+
+
+def also_check(message_type: type[M], problems: Callable[[M, str], Found]) -> None:
+    """Has a rule that limits cannot say looked at together with them, wherever a message of the type stands.
+
+    `problems` gets the message and what its fields' paths begin with.
+    """
+    _RULES[message_type.DESCRIPTOR.full_name] = problems
+
+
 def violations(message: Message, prefix: str = "") -> Found:
     """Every field of the message that its contract does not accept. Paths begin with `prefix`."""
     found: Found = []
     for check in _checks(message.DESCRIPTOR):
         check(message, prefix, found)
-    return found
-
-
-def all_violations(message: M, prefix: str, problems: Callable[[M, str], Found]) -> Found:
-    """Every violation of the contract's limits and of rules that limits cannot say, named together."""
-    found = violations(message, prefix)
-    if not any(isinstance(one, TooMany) for one in found):
-        found += problems(message, prefix)
+    rule = _RULES.get(message.DESCRIPTOR.full_name)
+    if rule is not None and not any(isinstance(one, TooMany) for one in found):
+        found += rule(message, prefix)
     return found
 
 

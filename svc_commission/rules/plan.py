@@ -12,8 +12,6 @@ from chassis.errors import Refused, Violation
 
 BASIS_POINTS: Final = 10_000
 PLANS_MAX: Final = 1000
-ENTRIES_MAX: Final = 20_000
-"""Most rules, shares and ids in the plans of one brand taken together: they stand in one document."""
 
 
 class PayeeRole(enum.StrEnum):
@@ -30,10 +28,6 @@ class Match:
     category_ids: frozenset[str] = frozenset()
     sku_ids: frozenset[str] = frozenset()
     store_ids: frozenset[str] = frozenset()
-
-    def ids(self) -> int:
-        """How many channels and ids it names."""
-        return len(self.channels) + len(self.category_ids) + len(self.sku_ids) + len(self.store_ids)
 
     def admits(self, channel: str, store_id: str, category_id: str, sku_id: str) -> bool:
         """Whether a line meets every condition."""
@@ -63,10 +57,6 @@ class Plan:
     effective_from_time: datetime
     effective_to_time: datetime | None
     rules: tuple[Rule, ...]
-
-    def entries(self) -> int:
-        """How many rules, shares and ids it names."""
-        return sum(1 + len(rule.shares) + rule.match.ids() for rule in self.rules)
 
     def rule_for(self, channel: str, store_id: str, category_id: str, sku_id: str) -> Rule | None:
         """The first rule that matches a line."""
@@ -109,8 +99,6 @@ def check_publishable(plan: Plan, published: Sequence[Plan], now: datetime) -> N
         raise Refused("PLAN_STARTS_IN_PAST", "a plan cannot come into force before it is published")
     if len(published) >= PLANS_MAX:
         raise Refused("TOO_MANY_PLANS", f"a brand has at most {PLANS_MAX} plans")
-    if sum(one.entries() for one in (plan, *published)) > ENTRIES_MAX:
-        raise Refused("TOO_MANY_PLANS", f"a brand's plans name at most {ENTRIES_MAX} rules, shares and ids")
     for other in published:
         begins_before_end = (
             other.effective_to_time is None or plan.effective_from_time < other.effective_to_time

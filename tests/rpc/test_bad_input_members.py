@@ -1016,7 +1016,6 @@ async def test_an_items_limits_and_rules_are_named_together(own: World) -> None:
     assert good.HasField("store")
 
 
-@pytest.mark.xfail(strict=True, reason="a call's limits are checked before its method, which knows the rules")
 async def test_a_calls_limits_and_rules_are_named_together(own: World) -> None:
     """As for items: whoever mends what he was told of is not told of something else the next time."""
     physical = directory_pb2.STORE_KIND_PHYSICAL

@@ -7,9 +7,11 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chassis.rpc import limits
 from chassis.sealing import KeyRing, Sealer
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
-from svc_members import identities
+from daogou.members.v1.member_pb2 import EnrolMemberRequest
+from svc_members import checks, identities
 from svc_members.identities import IdentitySealer
 
 PHONE = IdentityKind.IDENTITY_KIND_PHONE
@@ -59,10 +61,12 @@ def test_a_wechat_open_id_needs_its_app() -> None:
     assert identities.problems(Identity(kind=kind, value="o-123", app_id="wx1"), "identity") == []
 
 
-def test_every_item_of_a_list_is_looked_at() -> None:
-    """All offending ones at once."""
-    found = identities.all_problems([phone("x"), phone("13812345678"), phone("y")], "identities")
-    assert [problem.field for problem in found] == ["identities[0].value", "identities[2].value"]
+def test_every_identity_of_a_request_is_looked_at_with_the_limits() -> None:
+    """All offending fields at once, wherever an identity stands."""
+    checks.register()
+    request = EnrolMemberRequest(identities=[phone("x"), phone("13812345678"), phone("y")])
+    found = {problem.field for problem in limits.violations(request)}
+    assert found == {"brand_id", "identities[0].value", "identities[2].value"}
 
 
 @given(st.text(min_size=1, max_size=128))

@@ -97,7 +97,8 @@ class _EventOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventOut
     """Not stored. Reasons: INVALID_FIELDS, EVENT_ID_MISMATCH (not derived from
     the kind), EVENT_IN_FUTURE, PLACED_TIME_CHANGED (the order is known with
     another `order_placed_time`), CURRENCY_NOT_OF_BRAND, BRAND_UNKNOWN,
-    ORDER_TOO_LARGE (over 1,000 events), TOO_MANY_EVENTS (beyond the call's
+    ORDER_TOO_LARGE (over 1,000 events, or more
+    than one document of the database holds), TOO_MANY_EVENTS (beyond the call's
     1,000), ORDER_CHANGED (others write the same order: send it again).
     """
     EVENT_OUTCOME_QUARANTINED: _EventOutcome.ValueType  # 5
@@ -124,7 +125,8 @@ EVENT_OUTCOME_REJECTED: EventOutcome.ValueType  # 4
 """Not stored. Reasons: INVALID_FIELDS, EVENT_ID_MISMATCH (not derived from
 the kind), EVENT_IN_FUTURE, PLACED_TIME_CHANGED (the order is known with
 another `order_placed_time`), CURRENCY_NOT_OF_BRAND, BRAND_UNKNOWN,
-ORDER_TOO_LARGE (over 1,000 events), TOO_MANY_EVENTS (beyond the call's
+ORDER_TOO_LARGE (over 1,000 events, or more
+than one document of the database holds), TOO_MANY_EVENTS (beyond the call's
 1,000), ORDER_CHANGED (others write the same order: send it again).
 """
 EVENT_OUTCOME_QUARANTINED: EventOutcome.ValueType  # 5
@@ -341,7 +343,9 @@ class IngestOrderEventsRequest(_message.Message):
     """The brand."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderEvent]:
-        """The events, in any order."""
+        """The events, in any order. 1 to 1,000 are taken in; more than 10,000 are not
+        even looked at.
+        """
 
     def __init__(
         self,

@@ -63,7 +63,8 @@ class OrderEventServiceServicer:
         rest applied. Every event has its own result; one that is refused does not
         affect the others.
 
-        Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events);
+        Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events, or
+        over 10,000 of them);
         UNAVAILABLE (nothing may be assumed: send the same events again).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -50,7 +50,8 @@ class OrderEventServiceStub:
     rest applied. Every event has its own result; one that is refused does not
     affect the others.
 
-    Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events);
+    Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events, or
+    over 10,000 of them);
     UNAVAILABLE (nothing may be assumed: send the same events again).
     """
 
@@ -76,7 +77,8 @@ class OrderEventServiceAsyncStub(OrderEventServiceStub):
     rest applied. Every event has its own result; one that is refused does not
     affect the others.
 
-    Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events);
+    Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events, or
+    over 10,000 of them);
     UNAVAILABLE (nothing may be assumed: send the same events again).
     """
 
@@ -105,7 +107,8 @@ class OrderEventServiceServicer(metaclass=_abc_1.ABCMeta):
         rest applied. Every event has its own result; one that is refused does not
         affect the others.
 
-        Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events);
+        Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events, or
+        over 10,000 of them);
         UNAVAILABLE (nothing may be assumed: send the same events again).
         """
 

@@ -42,8 +42,8 @@ class PlanServiceStub:
     Errors: INVALID_ARGUMENT INVALID_FIELDS (shares over 10,000, a role twice, an
     interval that ends before it begins, two rules of one id); FAILED_PRECONDITION
     PLAN_STARTS_IN_PAST, PLAN_OVERLAPS (another plan is in force in part of the
-    interval), TOO_MANY_PLANS (over 1,000 of one brand, or over 20,000 rules,
-    shares and ids in all of them); ABORTED PLANS_CHANGED: another plan was
+    interval), TOO_MANY_PLANS (over 1,000 of one brand, or more than one
+    document of the database holds: some 15 MB); ABORTED PLANS_CHANGED: another plan was
     published meanwhile, try again.
     """
     ListPlans: _grpc.UnaryUnaryMultiCallable[_plan_pb2.ListPlansRequest, _plan_pb2.ListPlansResponse]
@@ -66,8 +66,8 @@ class PlanServiceAsyncStub(PlanServiceStub):
     Errors: INVALID_ARGUMENT INVALID_FIELDS (shares over 10,000, a role twice, an
     interval that ends before it begins, two rules of one id); FAILED_PRECONDITION
     PLAN_STARTS_IN_PAST, PLAN_OVERLAPS (another plan is in force in part of the
-    interval), TOO_MANY_PLANS (over 1,000 of one brand, or over 20,000 rules,
-    shares and ids in all of them); ABORTED PLANS_CHANGED: another plan was
+    interval), TOO_MANY_PLANS (over 1,000 of one brand, or more than one
+    document of the database holds: some 15 MB); ABORTED PLANS_CHANGED: another plan was
     published meanwhile, try again.
     """
     ListPlans: _aio.UnaryUnaryMultiCallable[_plan_pb2.ListPlansRequest, _plan_pb2.ListPlansResponse]  # type: ignore[assignment]
@@ -93,8 +93,8 @@ class PlanServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT INVALID_FIELDS (shares over 10,000, a role twice, an
         interval that ends before it begins, two rules of one id); FAILED_PRECONDITION
         PLAN_STARTS_IN_PAST, PLAN_OVERLAPS (another plan is in force in part of the
-        interval), TOO_MANY_PLANS (over 1,000 of one brand, or over 20,000 rules,
-        shares and ids in all of them); ABORTED PLANS_CHANGED: another plan was
+        interval), TOO_MANY_PLANS (over 1,000 of one brand, or more than one
+        document of the database holds: some 15 MB); ABORTED PLANS_CHANGED: another plan was
         published meanwhile, try again.
         """
 

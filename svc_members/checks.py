@@ -1,0 +1,38 @@
+"""What the contracts' limits cannot say of a message, to be named together with what they do."""
+
+from __future__ import annotations
+
+from chassis.errors import Violation
+from chassis.rpc import limits
+from daogou.common.v1.identity_pb2 import Identity
+from daogou.members.v1.directory_pb2 import Brand, Guide, Store
+from daogou.members.v1.guide_code_pb2 import CreateGuideCodeRequest
+from daogou.members.v1.member_import_pb2 import ImportedMember
+from svc_members import entities, identities
+from svc_members.rules import guide_code
+
+
+def register() -> None:
+    """Has them checked with every request."""
+    limits.also_check(Identity, _identity)
+    limits.also_check(Brand, entities.brand_problems)
+    limits.also_check(Store, entities.store_problems)
+    limits.also_check(Guide, entities.guide_problems)
+    limits.also_check(ImportedMember, _imported_member)
+    limits.also_check(CreateGuideCodeRequest, _create_guide_code)
+
+
+def _identity(identity: Identity, prefix: str) -> list[Violation]:
+    return identities.problems(identity, prefix.removesuffix("."))
+
+
+def _imported_member(member: ImportedMember, prefix: str) -> list[Violation]:
+    if member.guide_id and not member.HasField("bound_time"):
+        return [Violation(f"{prefix}bound_time", "is required with guide_id")]
+    return []
+
+
+def _create_guide_code(request: CreateGuideCodeRequest, prefix: str) -> list[Violation]:
+    if guide_code.CAMPAIGN.fullmatch(request.campaign) is None:
+        return [Violation(f"{prefix}campaign", "must be letters, digits, '-', '_' and '.'")]
+    return []
