@@ -14,6 +14,7 @@ from datetime import datetime
 import orjson
 from pymongo.errors import DuplicateKeyError
 
+from chassis.errors import Unavailable
 from chassis.mongo.connection import Collection, Document
 from chassis.rpc.call import Claims
 from daogou.common.v1.access_pb2 import Role
@@ -75,7 +76,7 @@ class Audit:
                     # A write that seemed to fail was there after all: it stays, and this one follows it.
                     standing = await self._collection.find_one({"_id": record["_id"]})
                     if standing is None:
-                        raise
+                        raise Unavailable("STORAGE_UNAVAILABLE", "the audit log cannot be read") from None
                     self._advance(standing)
                 else:
                     self._advance(record)

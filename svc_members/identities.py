@@ -56,7 +56,7 @@ def _e164(text: str) -> str | None:
     """The number in E.164, or None where it is none.
 
     A plain mobile number of the mainland, as nearly all are, is told by its form: asking the library for it
-    took most of a look-up by phone.
+    took most of a look-up by phone, and ranges are opened sooner than it learns of them.
     """
     if (mobile := _MOBILE.fullmatch(text)) is not None:
         return f"+86{mobile[1]}"
@@ -69,7 +69,8 @@ def parsed_e164(text: str) -> str | None:
         number = phonenumbers.parse(text, HOME_REGION)
     except phonenumbers.NumberParseException:
         return None
-    if not phonenumbers.is_possible_number(number):
+    # Not merely of a possible length: with a digit missing it would be somebody else's.
+    if number.extension or not phonenumbers.is_valid_number(number):
         return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 

@@ -78,19 +78,25 @@ class DirectoryServicer:
     async def BatchGetStores(
         self, request: pb.BatchGetStoresRequest, context: Any
     ) -> pb.BatchGetStoresResponse:
-        ids = [key.store_id for key in request.keys if key.HasField("store_id")]
-        shops = [shop_key(key.shop) for key in request.keys if key.HasField("shop")]
+        bad = {place: found for place, key in enumerate(request.keys) if (found := limits.violations(key))}
+        good = [key for place, key in enumerate(request.keys) if place not in bad]
+        ids = [key.store_id for key in good if key.HasField("store_id")]
+        shops = [shop_key(key.shop) for key in good if key.HasField("shop")]
         by_id = await self._store.find_many(STORE, request.brand_id, ids) if ids else {}
         by_shop = await self._store.find_by_shops(STORE, request.brand_id, shops) if shops else {}
-        unknown = to_item_error(NotFound("STORE_UNKNOWN", "no store of this brand has that id or shop"))
-        result = pb.BatchGetStoresResponse.Result
-        found = [
-            by_id.get(key.store_id) if key.HasField("store_id") else by_shop.get(shop_key(key.shop))
-            for key in request.keys
-        ]
-        return pb.BatchGetStoresResponse(
-            results=[result(store=STORE.to_message(one)) if one else result(error=unknown) for one in found]
-        )
+        unknown = NotFound("STORE_UNKNOWN", "no store of this brand has that id or shop")
+
+        def result(place: int, key: pb.BatchGetStoresRequest.Key) -> pb.BatchGetStoresResponse.Result:
+            if place in bad:
+                return pb.BatchGetStoresResponse.Result(error=to_item_error(invalid_fields(bad[place])))
+            by_key = key.HasField("store_id")
+            found = by_id.get(key.store_id) if by_key else by_shop.get(shop_key(key.shop))
+            if found is None:
+                return pb.BatchGetStoresResponse.Result(error=to_item_error(unknown))
+            return pb.BatchGetStoresResponse.Result(store=STORE.to_message(found))
+
+        results = [result(place, key) for place, key in enumerate(request.keys)]
+        return pb.BatchGetStoresResponse(results=results)
 
     async def UpdateStore(self, request: pb.UpdateStoreRequest, context: Any) -> pb.UpdateStoreResponse:
         named = [request.store] if "region_id" in request.update_mask.paths else []

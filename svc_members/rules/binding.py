@@ -172,9 +172,10 @@ def scan(rows: Sequence[Row], scanned: Scan, policy: Policy, next_id: str) -> De
     if current is None:
         first = _bound(rows, scanned, policy, scanned.scanned_time, next_id)
         return Decision(Outcome.BOUND, first, (), (first,))
-    # A scan delivered late does not reach back behind the standing row.
+    # Of two guides' scans the later made wins, whichever was delivered last.
+    made_earlier = bool(current.guide_id) and scanned.scanned_time < current.valid_from_time
     time = max(scanned.scanned_time, current.valid_from_time)
-    if not scanned.guide_id or not _may_snatch(current, policy, time):
+    if not scanned.guide_id or made_earlier or not _may_snatch(current, policy, time):
         return Decision(Outcome.KEPT, current)
     taken = _bound(rows, scanned, policy, time, f"{next_id}b")
     outcome = Outcome.SNATCHED if current.guide_id else Outcome.BOUND

@@ -121,9 +121,11 @@ class Bindings(RuleBasedStateMachine):
             case Outcome.KEPT:
                 assert held is not None
                 assert held.guide_id not in ("", guide), "from a pool any guide takes him"
-                assert policy.snatch is not Snatch.ALWAYS
-                if policy.snatch is Snatch.AFTER_PROTECTION and held.protected_until_time is not None:
-                    assert held.protected_until_time > max(scan.scanned_time, held.valid_from_time)
+                # Of two guides' scans the later made wins; else only protection, or NEVER, keeps him.
+                if scan.scanned_time >= held.valid_from_time:
+                    assert policy.snatch is not Snatch.ALWAYS
+                    if policy.snatch is Snatch.AFTER_PROTECTION and held.protected_until_time is not None:
+                        assert held.protected_until_time > scan.scanned_time
             case Outcome.SNATCHED:
                 assert held is not None
                 assert held.guide_id not in ("", guide)

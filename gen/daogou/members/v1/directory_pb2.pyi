@@ -961,7 +961,7 @@ class BatchGetStoresResponse(_message.Message):
 
         @_builtins.property
         def error(self) -> _item_error_pb2.ItemError:
-            """STORE_UNKNOWN."""
+            """Why there is none."""
 
         def __init__(
             self,

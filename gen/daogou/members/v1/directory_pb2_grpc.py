@@ -214,7 +214,7 @@ class DirectoryServiceServicer:
         """Reads up to 1,000 stores by id or by shop; a result per key, in the order
         of the request.
 
-        Errors of one item: STORE_UNKNOWN.
+        Reads only. Errors of one item: INVALID_FIELDS, STORE_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -94,7 +94,7 @@ class DirectoryServiceStub:
     """Reads up to 1,000 stores by id or by shop; a result per key, in the order
     of the request.
 
-    Errors of one item: STORE_UNKNOWN.
+    Reads only. Errors of one item: INVALID_FIELDS, STORE_UNKNOWN.
     """
     UpdateStore: _grpc.UnaryUnaryMultiCallable[_directory_pb2.UpdateStoreRequest, _directory_pb2.UpdateStoreResponse]
     """Changes the masked fields of a store.
@@ -228,7 +228,7 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     """Reads up to 1,000 stores by id or by shop; a result per key, in the order
     of the request.
 
-    Errors of one item: STORE_UNKNOWN.
+    Reads only. Errors of one item: INVALID_FIELDS, STORE_UNKNOWN.
     """
     UpdateStore: _aio.UnaryUnaryMultiCallable[_directory_pb2.UpdateStoreRequest, _directory_pb2.UpdateStoreResponse]  # type: ignore[assignment]
     """Changes the masked fields of a store.
@@ -407,7 +407,7 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads up to 1,000 stores by id or by shop; a result per key, in the order
         of the request.
 
-        Errors of one item: STORE_UNKNOWN.
+        Reads only. Errors of one item: INVALID_FIELDS, STORE_UNKNOWN.
         """
 
     @_abc_1.abstractmethod

@@ -73,8 +73,9 @@ class GuideCodeServiceStub:
     Repeating the scan changes nothing and returns the standing binding. While
     another guide's binding is protected the scan changes nothing either, and
     returns that binding with outcome KEPT: of many guides' scans at once
-    exactly one binds. A store's code binds to the store's pool whoever is
-    nobody's and moves nobody else; out of a pool any guide's scan takes him.
+    exactly one binds. Of two scans the later made counts, whichever arrives last.
+    A store's code binds to the store's pool whoever is nobody's and moves
+    nobody else; out of a pool any guide's scan takes him.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED (truncated or
     not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
@@ -131,8 +132,9 @@ class GuideCodeServiceAsyncStub(GuideCodeServiceStub):
     Repeating the scan changes nothing and returns the standing binding. While
     another guide's binding is protected the scan changes nothing either, and
     returns that binding with outcome KEPT: of many guides' scans at once
-    exactly one binds. A store's code binds to the store's pool whoever is
-    nobody's and moves nobody else; out of a pool any guide's scan takes him.
+    exactly one binds. Of two scans the later made counts, whichever arrives last.
+    A store's code binds to the store's pool whoever is nobody's and moves
+    nobody else; out of a pool any guide's scan takes him.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED (truncated or
     not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
@@ -210,8 +212,9 @@ class GuideCodeServiceServicer(metaclass=_abc_1.ABCMeta):
         Repeating the scan changes nothing and returns the standing binding. While
         another guide's binding is protected the scan changes nothing either, and
         returns that binding with outcome KEPT: of many guides' scans at once
-        exactly one binds. A store's code binds to the store's pool whoever is
-        nobody's and moves nobody else; out of a pool any guide's scan takes him.
+        exactly one binds. Of two scans the later made counts, whichever arrives last.
+        A store's code binds to the store's pool whoever is nobody's and moves
+        nobody else; out of a pool any guide's scan takes him.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS, GUIDE_CODE_MALFORMED (truncated or
         not a code), GUIDE_CODE_FORGED (signature), GUIDE_CODE_OF_ANOTHER_BRAND,
