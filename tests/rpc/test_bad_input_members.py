@@ -512,22 +512,6 @@ CASES: Final[Mapping[str, Case]] = {
         ),
         "keys",
     ),
-    "look-ups by nothing, by no id, by half a shop": invalid(
-        lambda w, o: w.connector.directory.BatchGetStores(
-            directory_pb2.BatchGetStoresRequest(
-                brand_id=w.brand_id,
-                keys=[
-                    directory_pb2.BatchGetStoresRequest.Key(),
-                    directory_pb2.BatchGetStoresRequest.Key(store_id="x"),
-                    directory_pb2.BatchGetStoresRequest.Key(shop=ShopAccount(shop_id="s")),
-                    directory_pb2.BatchGetStoresRequest.Key(store_id=NOBODY),
-                ],
-            )
-        ),
-        "keys[0].key",
-        "keys[1].store_id",
-        "keys[2].shop.channel",
-    ),
     # ---- guides
     "a guide in an unknown store": Case(
         lambda w, o: create_guide(w, Guide(store_id=NOBODY, display_name="x")),
@@ -1054,13 +1038,21 @@ async def test_bad_questions_of_a_batch_do_not_spoil_their_neighbours(own: World
 
 async def test_of_very_many_violations_the_first_are_named_and_the_rest_counted(own: World) -> None:
     """More would not fit into a reply's trailer, and the refusal would be lost with them."""
-    keys = [directory_pb2.BatchGetStoresRequest.Key(store_id="x" * 300)] * 1000
-    found = await refusal(
-        own.connector.directory.BatchGetStores(
-            directory_pb2.BatchGetStoresRequest(brand_id=own.brand_id, keys=keys)
-        )
-    )
+    never = directory_pb2.OpeningHours(weekday=9, open_minute=-1, close_minute=-1)
+    found = await refusal(create_store(own, store_of("Always closed", opening_hours=[never] * 28)))
     assert (found.code, found.reason) == (INVALID, "INVALID_FIELDS")
     *named, last = found.violations
     assert 20 <= len(named) <= 50
-    assert last.description == f"and {1000 - len(named)} more"
+    # Weekday, opening, closing, and closing before opening, of each.
+    assert last.description == f"and {28 * 4 - len(named)} more"
+
+
+async def test_a_bad_key_spoils_no_other_look_up(own: World) -> None:
+    key = directory_pb2.BatchGetStoresRequest.Key
+    keys = [key(), key(store_id="x"), key(shop=ShopAccount(shop_id="s")), key(store_id=own.nanjing_road)]
+    reply = await own.connector.directory.BatchGetStores(
+        directory_pb2.BatchGetStoresRequest(brand_id=own.brand_id, keys=keys)
+    )
+    fields = [[one.field for one in result.error.violations] for result in reply.results]
+    assert fields == [["key"], ["store_id"], ["shop.channel"], []]
+    assert reply.results[3].store.store_id == own.nanjing_road
