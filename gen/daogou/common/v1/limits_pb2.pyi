@@ -3,7 +3,8 @@
 isort:skip_file
 Limits of request fields, as an option on the field. Every server checks
 them before a method runs and names all offending fields in one
-INVALID_ARGUMENT with reason INVALID_FIELDS.
+INVALID_ARGUMENT with reason INVALID_FIELDS. Bytes that are no request of the
+method at all are INVALID_ARGUMENT MESSAGE_MALFORMED.
 """
 
 from google.protobuf import descriptor as _descriptor
