@@ -8,6 +8,7 @@ from itertools import groupby
 
 from chassis.background import Round
 from chassis.clock import Now
+from svc_commission.attributor import RETRY_AFTER
 from svc_commission.ingest import Ingest
 from svc_commission.store_order import OrderStore
 
@@ -37,7 +38,10 @@ class Rounds:
 
     async def settle(self) -> bool:
         """Tries orders again whose attribution is due."""
-        orders = await self._orders.parked(self._now(), MOST)
+        now = self._now()
+        orders = await self._orders.parked(now, MOST)
+        if orders:
+            await self._orders.put_off(orders, now + RETRY_AFTER)
         by_brand = sorted(orders, key=lambda order: order["brand_id"])
         for _brand_id, group in groupby(by_brand, key=lambda order: order["brand_id"]):
             await self._ingest.settle(list(group))

@@ -105,6 +105,17 @@ class OrderStore:
         query = {"parked.retry_time": {"$lt": retry_before}}
         return [order async for order in self._orders.find(query).sort("parked.retry_time", 1).limit(most)]
 
+    async def put_off(self, orders: Sequence[Document], retry_time: datetime) -> None:
+        """Makes parked orders due again at a time, whatever comes of the attempt that is about to be made.
+
+        Those that cannot be settled then stand behind the others, and no other replica tries them meanwhile.
+        """
+        keys = [order["_id"] for order in orders]
+        await self._orders.update_many(
+            {"_id": {"$in": keys}, "parked": {"$exists": True}},
+            {"$max": {"parked.retry_time": retry_time}},
+        )
+
     async def quarantine(self, documents: Sequence[Document]) -> None:
         """Keeps events whose body changed, each once."""
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pymongo.errors import PyMongoError
@@ -13,6 +14,9 @@ from chassis.mongo import failures, schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
 from svc_commission import store_order
+from svc_commission.attributor import RETRY_AFTER
+from svc_commission.background import MOST, Rounds
+from svc_commission.ingest import Ingest
 from svc_commission.store_journal import JournalStore
 from svc_commission.store_order import OrderStore, order_key
 from tests.contract.conftest import Failing
@@ -264,3 +268,29 @@ def test_an_orders_key_begins_with_its_brand_and_spreads_its_orders() -> None:
     assert all(key.startswith(f"{BRAND}|") for key in keys)
     assert len({key.split("|")[1] for key in keys}) > 200
     assert order_key(BRAND, "POS", "1") != order_key(BRAND, "POS1", "")
+
+
+class Unable:
+    """Tries to settle and cannot, as while a brand is unknown or an order outgrows its document."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+
+    async def settle(self, orders: Sequence[Document]) -> None:
+        self.tried += [found["_id"] for found in orders]
+
+
+async def test_orders_that_cannot_be_settled_do_not_keep_others_waiting(store: OrderStore) -> None:
+    """Each stands behind the others once it was tried, and is tried again later, not without pause."""
+    stuck = [settled(number, parked={"retry_time": NOON, "reason": "X"}) for number in range(MOST)]
+    other = settled(MOST, parked={"retry_time": NOON + timedelta(seconds=1), "reason": "X"})
+    await store.replace_many([*stuck, other])
+    ingest, now = Unable(), NOON + timedelta(minutes=1)
+    rounds = Rounds(store, cast("Ingest", ingest), lambda: now)
+    assert await rounds.settle()
+    assert other["_id"] not in ingest.tried
+    assert not await rounds.settle()
+    assert ingest.tried[MOST:] == [other["_id"]]
+    assert not await rounds.settle()
+    assert len(ingest.tried) == MOST + 1, "nothing is due before its time"
+    assert len(await store.parked(now + RETRY_AFTER + timedelta(seconds=1), 1000)) == MOST + 1
