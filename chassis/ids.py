@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
+import ssl
 from typing import Final
 
 ID_BYTES: Final = 10
@@ -32,7 +32,16 @@ def is_id(text: str) -> bool:
 
 def new_id() -> str:
     """A random identifier."""
-    return id_of_bytes(os.urandom(ID_BYTES))
+    return id_of_bytes(random_bytes(ID_BYTES))
+
+
+def random_bytes(count: int) -> bytes:
+    """Random bytes that nobody can guess.
+
+    From OpenSSL's generator: the kernel's gives up the interpreter while it answers, and where threads of
+    the database's driver wait for that, an event loop gets it back much later.
+    """
+    return ssl.RAND_bytes(count)
 
 
 def derived_id(*parts: str) -> str:

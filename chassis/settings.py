@@ -55,6 +55,8 @@ class ServiceSettings(BaseSettings):
     """Unary calls served at once; more are refused at the door."""
     unary_timeout_s: float = Field(default=30.0, gt=0, le=600)
     """Deadline of calls that bring none."""
+    streams_max: int = Field(default=200, ge=1, le=100_000)
+    """Streams served at once, beside the unary calls; more are refused at the door."""
     message_bytes_max: int = Field(default=8 << 20, ge=1 << 16, le=64 << 20)
     connection_age_s: float = Field(default=1800.0, ge=1)
     """Connections are closed gracefully at this age, so that load spreads over new replicas."""

@@ -16,8 +16,10 @@ def from_timestamp(timestamp: Timestamp) -> datetime:
 
 def to_timestamp(time: datetime) -> Timestamp:
     """The time as a message."""
-    milliseconds = (time - EPOCH) // timedelta(milliseconds=1)
-    return Timestamp(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
+    since = time - EPOCH
+    return Timestamp(
+        seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds // 1000 * 1_000_000
+    )
 
 
 def to_optional_timestamp(time: datetime | None) -> Timestamp | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -67,6 +68,12 @@ async def aggregated(collection: Collection, pipeline: Sequence[Mapping[str, Any
     if inspect.isawaitable(cursor):
         cursor = await cursor
     return cast("list[Document]", await cursor.to_list(None))
+
+
+async def primary_time(database: Database) -> datetime:
+    """The primary's time in whole milliseconds: what `$$NOW` is in a pipeline, for writes without one."""
+    answered: Document = await database.client["admin"].command("hello")
+    return cast("datetime", answered["localTime"]).replace(tzinfo=UTC)
 
 
 @contextlib.asynccontextmanager

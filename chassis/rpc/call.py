@@ -34,6 +34,8 @@ class Call:
     claims: Claims | None = None
     authorization: str | None = field(default=None, repr=False)
     """The header of that name."""
+    messages_sent: int = 0
+    """Of a stream, so far."""
 
 
 current: ContextVar[Call] = ContextVar("daogou_call")

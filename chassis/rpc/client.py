@@ -2,7 +2,8 @@
 
 A channel from here loses no call while the other side restarts replica by replica: it follows their health
 and retries what no replica has taken on. What may have run is never retried here: receivers deduplicate on
-natural keys, and their callers decide.
+natural keys, and their callers decide. A stream is retried until its first message has come and never after:
+it ends with UNAVAILABLE, or with its token, and whoever reads it resumes where he was.
 """
 
 from __future__ import annotations
@@ -79,17 +80,32 @@ class _Signed(grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()))
-        metadata.add("authorization", f"Bearer {self._token()}")
-        metadata.add("traceparent", call.traceparent())
-        details = grpc.aio.ClientCallDetails(
-            method=client_call_details.method,
-            timeout=client_call_details.timeout,
-            metadata=metadata,
-            credentials=client_call_details.credentials,
-            wait_for_ready=client_call_details.wait_for_ready,
-        )
-        return await continuation(details, request)
+        return await continuation(_signed(client_call_details, self._token()), request)
+
+
+class _SignedStream(grpc.aio.UnaryStreamClientInterceptor):
+    """The same for streams: gRPC asks each interceptor for one kind of call alone."""
+
+    def __init__(self, token: Callable[[], str]) -> None:
+        self._token = token
+
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        return await continuation(_signed(client_call_details, self._token()), request)
+
+
+def _signed(details: grpc.aio.ClientCallDetails, token: str) -> grpc.aio.ClientCallDetails:
+    metadata = grpc.aio.Metadata(*(details.metadata or ()))
+    metadata.add("authorization", f"Bearer {token}")
+    metadata.add("traceparent", call.traceparent())
+    return grpc.aio.ClientCallDetails(
+        method=details.method,
+        timeout=details.timeout,
+        metadata=metadata,
+        credentials=details.credentials,
+        wait_for_ready=details.wait_for_ready,
+    )
 
 
 def connect(target: str, token: Callable[[], str]) -> grpc.aio.Channel:
@@ -103,5 +119,5 @@ def connect(target: str, token: Callable[[], str]) -> grpc.aio.Channel:
             ("grpc.max_reconnect_backoff_ms", 2_000),
             ("grpc.max_receive_message_length", 16 << 20),
         ],
-        interceptors=[_Signed(token)],
+        interceptors=[_Signed(token), _SignedStream(token)],
     )

@@ -2,7 +2,7 @@
 
 grpc.aio asks its own interceptors again on every call; wrapping the handler instead leaves nothing to look
 up while a call runs. `chassis.rpc.server` composes them: outermost first, `observed`, `answered`,
-`limited`, `timed`, `decoded`, `admitted`, `checked`.
+`limited`, `timed`, `decoded`, `admitted`, `checked`. Those of streams alone stand in `chassis.rpc.streams`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from chassis.rpc.identity import TokenVerifier
 from chassis.rpc.status import code_of, to_status
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = Callable[[Any, Context], Awaitable[Message]]
+Handler = Callable[[Any, Context], Awaitable[Message | None]]
+"""Answers a call: with its reply, or with None once all of a stream is written."""
 Translate = Callable[[BaseException], DaogouError | None]
 
 STARTED = Counter("grpc_server_started_total", "Calls begun.", ["grpc_type", "grpc_service", "grpc_method"])
@@ -56,10 +57,11 @@ _CODES_BY_NUMBER = {code.value[0]: code.name for code in grpc.StatusCode}
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """The names of one unary method."""
+    """The names of one method. `grpc_type`: unary or server_stream, as dashboards know them."""
 
     service: str
     name: str
+    grpc_type: str = "unary"
 
 
 def _opened(context: Context) -> Call:
@@ -75,17 +77,19 @@ def _opened(context: Context) -> Call:
 
 def observed(method: Method, handler: Handler) -> Handler:
     """Counts and times the call, opens its trace, and writes its one log line."""
-    labels = ("unary", method.service, method.name)
+    labels = (method.grpc_type, method.service, method.name)
     started, seconds = STARTED.labels(*labels), HANDLING.labels(*labels)
     handled = {name: HANDLED.labels(*labels, name) for name in _CODES_BY_NUMBER.values()}
     full_name = f"{method.service}/{method.name}"
     log = logs.logger("rpc").bind(method=full_name)
+    is_stream = method.grpc_type != "unary"
 
     def ended(call: Call, code: str, begun: float) -> None:
         took = time.perf_counter() - begun
         handled[code].inc()
         seconds.observe(took)
         claims = call.claims
+        more = {"messages": call.messages_sent} if is_stream else {}
         log.info(
             "call",
             code=code,
@@ -93,9 +97,10 @@ def observed(method: Method, handler: Handler) -> Handler:
             trace_id=call.trace_id,
             caller=claims.subject if claims else None,
             brand_id=claims.brand_id if claims else None,
+            **more,
         )
 
-    async def call(request: Any, context: Context) -> Message:
+    async def call(request: Any, context: Context) -> Message | None:
         begun = time.perf_counter()
         started.inc()
         made = _opened(context)
@@ -123,7 +128,7 @@ def _code_name(code: object) -> str:
 def answered(handler: Handler, translate: Translate, log: structlog.typing.FilteringBoundLogger) -> Handler:
     """Turns errors into statuses. What nobody foresaw is logged and told to the caller as INTERNAL."""
 
-    async def call(request: Any, context: Context) -> Message:
+    async def call(request: Any, context: Context) -> Message | None:
         try:
             return await handler(request, context)
         except grpc.aio.AbortError:
@@ -149,18 +154,20 @@ def answered(handler: Handler, translate: Translate, log: structlog.typing.Filte
 
 
 class Gate:
-    """Counts the calls in progress and refuses those beyond `calls_max` at once."""
+    """Counts the calls in progress and refuses those beyond `calls_max` at once, with `reason`."""
 
-    def __init__(self, calls_max: int) -> None:
+    def __init__(self, calls_max: int, reason: str, message: str) -> None:
         self._calls_max = calls_max
+        self._reason = reason
+        self._message = message
         self._calls = 0
 
     def limited(self, handler: Handler) -> Handler:
         """Refuses at the door: a queue in front of a full service helps nobody."""
 
-        async def call(request: Any, context: Context) -> Message:
+        async def call(request: Any, context: Context) -> Message | None:
             if self._calls >= self._calls_max:
-                raise Overloaded("TOO_MANY_CALLS", "the service is at its limit of calls", retry_after_s=0.2)
+                raise Overloaded(self._reason, self._message, retry_after_s=0.2)
             self._calls += 1
             try:
                 return await handler(request, context)
@@ -173,7 +180,7 @@ class Gate:
 def timed(handler: Handler, timeout_s: float) -> Handler:
     """Gives calls without a deadline one. gRPC itself cancels those that brought theirs."""
 
-    async def call(request: Any, context: Context) -> Message:
+    async def call(request: Any, context: Context) -> Message | None:
         # The stubs know no call without a deadline; there it is None.
         remaining_s: float | None = context.time_remaining()
         if remaining_s is not None and remaining_s <= timeout_s:
@@ -204,7 +211,7 @@ def timed(handler: Handler, timeout_s: float) -> Handler:
 def decoded(handler: Handler, parse: Callable[[bytes], Message]) -> Handler:
     """Makes the request of the call's bytes. gRPC itself would answer UNKNOWN, and tell of our insides."""
 
-    async def call(raw: bytes, context: Context) -> Message:
+    async def call(raw: bytes, context: Context) -> Message | None:
         try:
             request = parse(raw)
         except DecodeError:
@@ -217,7 +224,7 @@ def decoded(handler: Handler, parse: Callable[[bytes], Message]) -> Handler:
 def admitted(handler: Handler, rule: AccessRule | None, verifier: TokenVerifier) -> Handler:
     """Finds out who calls and whether the contract admits him. No option: nobody."""
 
-    async def call(request: Any, context: Context) -> Message:
+    async def call(request: Any, context: Context) -> Message | None:
         made = current.get()
         bearer = made.authorization
         if bearer is None or bearer[:7].lower() != "bearer ":
@@ -235,7 +242,7 @@ def admitted(handler: Handler, rule: AccessRule | None, verifier: TokenVerifier)
 def checked(handler: Handler) -> Handler:
     """Refuses requests that their contract does not accept, with every offending field."""
 
-    async def call(request: Any, context: Context) -> Message:
+    async def call(request: Any, context: Context) -> Message | None:
         if found := limits.violations(request):
             raise invalid_fields(found)
         return await handler(request, context)

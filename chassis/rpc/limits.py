@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from babel.numbers import list_currencies
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 
 from chassis.errors import Violation
@@ -49,7 +49,7 @@ class TooMany(Violation):
     __slots__ = ()
 
 
-_RULES: dict[str, Callable[[Any, str], Found]] = {}
+_RULES: dict[object, Callable[[Any, str], Found]] = {}
 
 
 def also_check(message_type: type[M], problems: Callable[[M, str], Found]) -> None:
@@ -57,7 +57,7 @@ def also_check(message_type: type[M], problems: Callable[[M, str], Found]) -> No
 
     `problems` gets the message and what its fields' paths begin with.
     """
-    _RULES[message_type.DESCRIPTOR.full_name] = problems
+    _RULES[message_type.DESCRIPTOR] = problems
 
 
 def violations(message: Message, prefix: str = "") -> Found:
@@ -65,33 +65,43 @@ def violations(message: Message, prefix: str = "") -> Found:
     found: Found = []
     for check in _checks(message.DESCRIPTOR):
         check(message, prefix, found)
-    rule = _RULES.get(message.DESCRIPTOR.full_name)
-    if rule is not None and not any(isinstance(one, TooMany) for one in found):
+    rule = _RULES.get(message.DESCRIPTOR)
+    if rule is not None and not (found and any(isinstance(one, TooMany) for one in found)):
         found += rule(message, prefix)
     return found
 
 
 @cache
 def _checks(descriptor: Descriptor) -> tuple[FieldCheck, ...]:
-    checks = [_field_check(field) for field in descriptor.fields]
-    checks += [
-        _oneof_check(oneof.name, [field.name for field in oneof.fields])
-        for oneof in descriptor.oneofs
-        if oneof.GetOptions().Extensions[limits_pb2.oneof_required]
-    ]
+    # To protobuf a field that is `optional` is a oneof of its own.
+    oneofs = [oneof for oneof in descriptor.oneofs if len(oneof.fields) > 1 or _is_required(oneof)]
+    apart = {field.name for oneof in oneofs for field in oneof.fields}
+    checks = [_field_check(field) for field in descriptor.fields if field.name not in apart]
+    checks += [_oneof_check(oneof) for oneof in oneofs]
     if "update_mask" in descriptor.fields_by_name:
         checks.append(_mask_check(descriptor))
     return tuple(check for check in checks if check is not None)
 
 
-def _oneof_check(name: str, members: list[str]) -> FieldCheck:
-    description = f"one of {', '.join(members)} is required"
+def _oneof_check(oneof: OneofDescriptor) -> FieldCheck:
+    """Checks the one field that is set, and asks once which that is."""
+    name, required = oneof.name, _is_required(oneof)
+    description = f"one of {', '.join(field.name for field in oneof.fields)} is required"
+    checks = {field.name: _field_check(field) for field in oneof.fields}
 
     def check(message: Message, prefix: str, found: Found) -> None:
-        if message.WhichOneof(name) is None:
-            found.append(Violation(prefix + name, description))
+        field = message.WhichOneof(name)
+        if field is None:
+            if required:
+                found.append(Violation(prefix + name, description))
+        elif (field_check := checks[field]) is not None:
+            field_check(message, prefix, found)
 
     return check
+
+
+def _is_required(oneof: OneofDescriptor) -> bool:
+    return oneof.GetOptions().Extensions[limits_pb2.oneof_required]
 
 
 def _mask_check(descriptor: Descriptor) -> FieldCheck:

@@ -1,8 +1,8 @@
 """The life of a service, the same for all: start, serve, drain, stop. `main` is all that a `__main__` calls.
 
 Start: settings, logs, MongoDB and its schema, health NOT_SERVING, servicers, SERVING. SIGTERM: NOT_SERVING,
-a wait in which callers turn away, then no new calls, a grace for those in progress, and last the
-dependencies.
+a wait in which callers turn away, then no new calls, the end of all streams, a grace for the calls in
+progress, and last the dependencies.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import grpc
 import prometheus_client
 import uvloop
 from google.protobuf import descriptor_pool
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -27,7 +28,7 @@ from chassis import logs, settings
 from chassis.clock import Clock
 from chassis.mongo import connection, failures, schema
 from chassis.mongo.connection import Database
-from chassis.rpc import access, interceptors
+from chassis.rpc import access, interceptors, streams
 from chassis.rpc.identity import KeySet, TokenVerifier
 from chassis.settings import ServiceSettings
 
@@ -95,7 +96,13 @@ class Wrapping:
     def __init__(self, config: ServiceSettings, verifier: TokenVerifier) -> None:
         self._verifier = verifier
         self._timeout_s = config.unary_timeout_s
-        self._gate = interceptors.Gate(config.unary_calls_max)
+        self._calls = interceptors.Gate(
+            config.unary_calls_max, "TOO_MANY_CALLS", "the service is at its limit of calls"
+        )
+        self._streams = interceptors.Gate(
+            config.streams_max, "TOO_MANY_STREAMS", "the service is at its limit of streams"
+        )
+        self._shutdown = streams.Shutdown()
         self._log = logs.logger("rpc")
 
     def add(self, server: grpc.aio.Server, registrations: Sequence[Registration]) -> list[str]:
@@ -111,21 +118,42 @@ class Wrapping:
         server.add_generic_rpc_handlers((_Methods(methods),))
         return list(found.by_service)
 
+    def end_streams(self) -> None:
+        """Ends the streams in progress, and those that still come: their callers go on elsewhere."""
+        self._shutdown.begin()
+
     def _wrapped(
         self, service: str, name: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        if handler.unary_unary is None or handler.request_deserializer is None:
-            raise ValueError(f"{service}/{name}: only unary methods can be wrapped")
-        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+        parse = handler.request_deserializer
+        if handler.request_streaming or parse is None:
+            raise ValueError(f"{service}/{name}: methods that take a stream cannot be wrapped")
+        rule = access.rule_of(descriptor_pool.Default().FindServiceByName(service).methods_by_name[name])
         # The stubs know synchronous handlers alone.
-        chain = interceptors.checked(cast("interceptors.Handler", handler.unary_unary))
-        chain = interceptors.admitted(chain, access.rule_of(descriptor), self._verifier)
-        chain = interceptors.decoded(chain, handler.request_deserializer)
-        chain = interceptors.timed(chain, self._timeout_s)
-        chain = self._gate.limited(chain)
+        if handler.response_streaming:
+            method = interceptors.Method(service, name, "server_stream")
+            chain = streams.written(method, cast("streams.Stream", handler.unary_stream))
+            chain = streams.expiring(interceptors.checked(chain))
+            chain = self._streams.limited(self._known(chain, rule, parse))
+            chain = self._shutdown.ending(chain)
+            made = grpc.unary_stream_rpc_method_handler
+        else:
+            method = interceptors.Method(service, name)
+            chain = interceptors.checked(cast("interceptors.Handler", handler.unary_unary))
+            chain = interceptors.timed(self._known(chain, rule, parse), self._timeout_s)
+            chain = self._calls.limited(chain)
+            made = grpc.unary_unary_rpc_method_handler
         chain = interceptors.answered(chain, failures.as_error, self._log)
-        chain = interceptors.observed(interceptors.Method(service, name), chain)
-        return grpc.unary_unary_rpc_method_handler(chain, response_serializer=handler.response_serializer)
+        chain = interceptors.observed(method, chain)
+        return made(chain, response_serializer=handler.response_serializer)
+
+    def _known(
+        self,
+        chain: interceptors.Handler,
+        rule: access.AccessRule | None,
+        parse: Callable[[bytes], Message],
+    ) -> interceptors.Handler:
+        return interceptors.decoded(interceptors.admitted(chain, rule, self._verifier), parse)
 
 
 def _grpc_server(config: ServiceSettings) -> grpc.aio.Server:
@@ -183,7 +211,8 @@ async def _serve(service: Service[S], config: S) -> None:
         async with service.compose(surroundings) as registrations:
             server = _grpc_server(config)
             verifier = TokenVerifier(KeySet(config.jwks_file), config.token_audience)
-            names = Wrapping(config, verifier).add(server, registrations)
+            wrapping = Wrapping(config, verifier)
+            names = wrapping.add(server, registrations)
             health_pb2_grpc.add_HealthServicer_to_server(ready, server)
             if config.reflection:
                 reflection.enable_server_reflection(
@@ -197,6 +226,7 @@ async def _serve(service: Service[S], config: S) -> None:
             log.info("draining", drain_s=config.drain_s, grace_s=config.grace_s)
             await ready.set("", _NOT_SERVING)
             await asyncio.sleep(config.drain_s)
+            wrapping.end_streams()
             await server.stop(config.grace_s)
     log.info("stopped")
 
