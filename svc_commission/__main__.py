@@ -10,20 +10,23 @@ from pydantic import FilePath
 from chassis import background
 from chassis.audit import Audit
 from chassis.ids import new_id
+from chassis.mongo import outbox
 from chassis.mongo.schema import Schema
 from chassis.rpc import client, limits, server
 from chassis.rpc.server import Registration, Service, Surroundings
 from chassis.sealing import Sealer
 from chassis.settings import ServiceSettings
-from daogou.commission.v1 import ledger_pb2_grpc, order_event_pb2_grpc, plan_pb2_grpc
+from daogou.commission.v1 import ledger_pb2_grpc, order_event_pb2_grpc, plan_pb2, plan_pb2_grpc
 from daogou.commission.v1.order_event_pb2 import OrderEvent
-from svc_commission import documents, store_order
+from svc_commission import documents, plans, purchases, store_first_purchase, store_order
 from svc_commission.background import Rounds
 from svc_commission.ingest import Ingest
 from svc_commission.members_client import MembersClient
+from svc_commission.purchases import Purchases
 from svc_commission.servicer_ledger import LedgerServicer
 from svc_commission.servicer_order_event import OrderEventServicer
 from svc_commission.servicer_plan import PlanServicer
+from svc_commission.store_first_purchase import FirstPurchaseStore
 from svc_commission.store_journal import JournalStore
 from svc_commission.store_order import OrderStore
 from svc_commission.store_plan import PlanStore
@@ -38,31 +41,38 @@ class CommissionSettings(ServiceSettings):
     """Keys that buyers' identities are sealed with (chassis.sealing)."""
 
 
-SCHEMA = Schema(version=1, indexes=store_order.INDEXES)
+SCHEMA = Schema(version=1, indexes=[*store_order.INDEXES, *store_first_purchase.INDEXES])
 
 
 @contextlib.asynccontextmanager
 async def composed(around: Surroundings[CommissionSettings]) -> AsyncIterator[Sequence[Registration]]:
     """The service's parts, put together."""
     limits.also_check(OrderEvent, documents.event_problems)
+    limits.also_check(plan_pb2.Plan, plans.plan_problems)
     config, now = around.settings, around.clock.now
     sealer = Sealer.from_file(config.pii_keys_file)
     token = client.ServiceToken(config.service_key_file, "svc_commission", config.token_audience)
-    orders, plans = OrderStore(around.database), PlanStore(around.database)
-    journal = JournalStore(around.database)
+    orders, published = OrderStore(around.database), PlanStore(around.database)
+    journal, firsts = JournalStore(around.database), FirstPurchaseStore(around.database)
     audit = Audit(around.database["audit"], new_id())
     async with client.connect(config.members_target, token) as channel:
-        ingest = Ingest(orders, plans, MembersClient(channel), sealer, now, new_id)
-        async with background.running(Rounds(orders, ingest, now).all()):
+        members = MembersClient(channel)
+        ingest = Ingest(orders, published, firsts, members, sealer, now, new_id)
+        told = outbox.Relay(around.database["orders"], {purchases.KIND: Purchases(members).deliver}, now)
+        rounds = {**Rounds(orders, firsts, ingest, now).all(), "outbox": told.round}
+        async with background.running(rounds):
             yield [
                 (
                     order_event_pb2_grpc.add_OrderEventServiceServicer_to_server,
                     OrderEventServicer(ingest),
                 ),
-                (plan_pb2_grpc.add_PlanServiceServicer_to_server, PlanServicer(plans, sealer, audit, now)),
+                (
+                    plan_pb2_grpc.add_PlanServiceServicer_to_server,
+                    PlanServicer(published, sealer, audit, now),
+                ),
                 (
                     ledger_pb2_grpc.add_LedgerServiceServicer_to_server,
-                    LedgerServicer(orders, journal, plans),
+                    LedgerServicer(orders, journal, published),
                 ),
             ]
 

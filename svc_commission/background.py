@@ -1,34 +1,55 @@
-"""The commission service's background rounds: finishing relays, attributing parked orders."""
+"""The commission service's background rounds: what must be done without anybody calling."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import groupby
 
+from prometheus_client import Gauge
+
 from chassis.background import Round
 from chassis.clock import Now
+from chassis.mongo.connection import Document
 from svc_commission.attributor import RETRY_AFTER
 from svc_commission.ingest import Ingest
-from svc_commission.store_order import OrderStore
+from svc_commission.store_first_purchase import FirstPurchaseStore
+from svc_commission.store_order import CONFIRM_DUE, PARKED, OrderStore
 
 MOST = 200
 """Orders of one round."""
+STUCK_COUNTED_MOST = 10_000
+CONFIRMED = "CONFIRMED"
+NOT_FIRST_PURCHASE = "NOT_FIRST_PURCHASE"
 RELAY_AFTER = timedelta(seconds=2)
 """Younger relays are still in the hands of the call that wrote them."""
 
+STUCK = Gauge(
+    "daogou_commission_hold_stuck_orders",
+    "Orders paid 60 days ago of which nothing was sent or received, while commission is held; up to 10,000.",
+)
+
 
 class Rounds:
-    """The two kinds of rounds."""
+    """The kinds of rounds. Orders that somebody else writes meanwhile are found again by the next one."""
 
-    def __init__(self, orders: OrderStore, ingest: Ingest, now: Now) -> None:
+    def __init__(
+        self, orders: OrderStore, first_purchases: FirstPurchaseStore, ingest: Ingest, now: Now
+    ) -> None:
         self._orders = orders
+        self._first_purchases = first_purchases
         self._ingest = ingest
         self._now = now
 
     def all(self) -> Mapping[str, Round]:
         """By name."""
-        return {"relay": self.relay, "settle": self.settle}
+        return {
+            "relay": self.relay,
+            "settle": self.settle,
+            "confirm": self.confirm,
+            "displaced": self.displaced,
+            "stuck": self.stuck,
+        }
 
     async def relay(self) -> bool:
         """Relays what a crash left between order and journal."""
@@ -41,8 +62,48 @@ class Rounds:
         now = self._now()
         orders = await self._orders.parked(now, MOST)
         if orders:
-            await self._orders.put_off(orders, now + RETRY_AFTER)
-        by_brand = sorted(orders, key=lambda order: order["brand_id"])
-        for _brand_id, group in groupby(by_brand, key=lambda order: order["brand_id"]):
-            await self._ingest.settle(list(group))
+            await self._orders.put_off(orders, PARKED, now + RETRY_AFTER)
+        for of_brand in _by_brand(orders):
+            await self._ingest.settle(of_brand)
         return len(orders) == MOST
+
+    async def confirm(self) -> bool:
+        """Makes payable what was held until now."""
+        now = self._now()
+        due = await self._orders.confirmable(now, MOST)
+        if due:
+            await self._orders.put_off(due, CONFIRM_DUE, now + RETRY_AFTER)
+        for of_brand in _by_brand([{**order, "confirmed_through_time": now} for order in due]):
+            await self._ingest.rebook(of_brand, CONFIRMED)
+        return len(due) == MOST
+
+    async def displaced(self) -> bool:
+        """Makes the books of orders anew that turned out not to be a member's first."""
+        now = self._now()
+        records = await self._first_purchases.displaced(now, MOST)
+        if records:
+            await self._first_purchases.put_off(records, now, RETRY_AFTER)
+        found = await self._orders.find_many([key for record in records for key in record["displaced"]])
+        made_anew = set(found)
+        for of_brand in _by_brand([_without(order, "first_purchase") for order in found.values()]):
+            made_anew -= await self._ingest.rebook(of_brand, NOT_FIRST_PURCHASE)
+        # An order that is not there is still in the hands of the call that noted it, and may be written as
+        # the first after all: it stays displaced.
+        await self._first_purchases.settled(
+            {record["_id"]: [key for key in record["displaced"] if key in made_anew] for record in records}
+        )
+        return len(records) == MOST
+
+    async def stuck(self) -> bool:
+        """Counts the orders that somebody should look at."""
+        STUCK.set(await self._orders.stuck(self._now(), STUCK_COUNTED_MOST))
+        return False
+
+
+def _without(order: Document, field: str) -> Document:
+    return {name: value for name, value in order.items() if name != field}
+
+
+def _by_brand(orders: Sequence[Document]) -> list[list[Document]]:
+    by_brand = sorted(orders, key=lambda order: order["brand_id"])
+    return [list(group) for _, group in groupby(by_brand, key=lambda order: order["brand_id"])]

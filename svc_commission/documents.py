@@ -1,11 +1,9 @@
-"""Orders, entries and plans between messages, documents and the types of the rules."""
+"""Orders and entries between messages, documents and the types of the rules."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import date, datetime
-from typing import Any
 
 from chassis.errors import Violation
 from chassis.mongo.connection import Document
@@ -15,8 +13,8 @@ from daogou.commission.v1.order_event_pb2 import OrderEvent, OrderEventKind
 from daogou.common.v1.channel_pb2 import Channel
 from svc_commission.rules import admission
 from svc_commission.rules.attribution import Attribution, OwnerBasis
-from svc_commission.rules.order import Account, Event, Kind, Line, RefundLine, Target
-from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule
+from svc_commission.rules.event import Event, Kind, Line, RefundLine
+from svc_commission.rules.order import Account, Circumstances, Target
 
 _KINDS = {OrderEventKind.Value(f"ORDER_EVENT_KIND_{kind}"): kind for kind in Kind}
 
@@ -74,6 +72,7 @@ def event_document(
                 "quantity": line.quantity,
                 "list_minor": line.list_minor,
                 "paid_minor": line.paid_minor,
+                "subsidy_minor": line.subsidy_minor,
             }
             for line in message.lines
         ],
@@ -86,7 +85,26 @@ def event_document(
             for line in message.refund_lines
         ],
         "goodwill_minor": message.goodwill_minor,
+        **_named(message),
     }
+
+
+def _named(message: OrderEvent) -> Document:
+    """Whom and what else an event names; what it does not name is left out."""
+    link = message.share_link
+    named: Document = {
+        "serving_guide_id": message.serving_guide_id,
+        "campaign_id": message.campaign_id,
+        "member_tier": message.member_tier,
+        "share_link": {
+            "open_time": from_timestamp(link.open_time),
+            "maker_guide_id": link.maker_guide_id,
+            "parent_maker_guide_id": link.parent_maker_guide_id,
+        }
+        if message.HasField("share_link")
+        else None,
+    }
+    return {name: value for name, value in named.items() if value}
 
 
 def event_of(document: Document) -> Event:
@@ -99,6 +117,11 @@ def event_of(document: Document) -> Event:
         refund_lines=tuple(RefundLine(**line) for line in document["refund_lines"]),
         goodwill_minor=document["goodwill_minor"],
     )
+
+
+def circumstances_of(order: Document) -> Circumstances:
+    """What else an order's books depend on."""
+    return Circumstances(order.get("first_purchase", False), order.get("confirmed_through_time"))
 
 
 def attribution_of(document: Document) -> Attribution:
@@ -167,37 +190,3 @@ def entry_documents(
         }
         for month, postings in sorted(by_month.items())
     ]
-
-
-def plan_document(plan: Plan) -> Document:
-    """A plan for storage; sets become sorted lists."""
-    return {
-        **asdict(plan),
-        "rules": [
-            {
-                "rule_id": rule.rule_id,
-                "match": {name: sorted(values) for name, values in asdict(rule.match).items()},
-                "rate_bp": rule.rate_bp,
-                "shares": [{"role": role, "share_bp": share} for role, share in rule.shares],
-            }
-            for rule in plan.rules
-        ],
-    }
-
-
-def plan_of(document: Mapping[str, Any]) -> Plan:
-    """A stored plan for the rules."""
-    return Plan(
-        plan_id=document["plan_id"],
-        effective_from_time=document["effective_from_time"],
-        effective_to_time=document["effective_to_time"],
-        rules=tuple(
-            Rule(
-                rule_id=rule["rule_id"],
-                match=Match(**{name: frozenset(values) for name, values in rule["match"].items()}),
-                rate_bp=rule["rate_bp"],
-                shares=tuple((PayeeRole(share["role"]), share["share_bp"]) for share in rule["shares"]),
-            )
-            for rule in document["rules"]
-        ),
-    )

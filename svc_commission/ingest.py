@@ -21,13 +21,14 @@ from chassis.rpc import limits
 from chassis.sealing import Sealer
 from chassis.times import from_timestamp
 from daogou.commission.v1.order_event_pb2 import EventOutcome, OrderEvent
-from svc_commission import documents
+from svc_commission import documents, purchases
 from svc_commission.attributor import Attributor
 from svc_commission.members_client import BrandFacts, MembersClient
 from svc_commission.rules import admission, order
 from svc_commission.rules.admission import Admission
 from svc_commission.rules.plan import Plan
-from svc_commission.store_order import OrderStore, fits, order_key
+from svc_commission.store_first_purchase import FirstPurchaseStore
+from svc_commission.store_order import CONFIRM_DUE, STUCK_SINCE, OrderStore, fits, order_key
 from svc_commission.store_plan import PlanStore
 
 EVENTS_MAX = 1000
@@ -77,6 +78,7 @@ class _Draft:
     added: list[_Incoming] = field(default_factory=list)
     quarantined: list[_Incoming] = field(default_factory=list)
     too_large: bool = False
+    cause: str = ""
 
 
 class Ingest:
@@ -86,6 +88,7 @@ class Ingest:
         self,
         orders: OrderStore,
         plans: PlanStore,
+        first_purchases: FirstPurchaseStore,
         members: MembersClient,
         sealer: Sealer,
         now: Now,
@@ -93,6 +96,7 @@ class Ingest:
     ) -> None:
         self._orders = orders
         self._plans = plans
+        self._first_purchases = first_purchases
         self._members = members
         self._attributor = Attributor(members, sealer)
         self._sealer = sealer
@@ -128,6 +132,18 @@ class Ingest:
         if isinstance(facts, BrandFacts):
             drafts = [_Draft({**document, "rev": document["rev"] + 1}) for document in orders]
             await self._write(brand_id, drafts, facts, self._now())
+
+    async def rebook(self, orders: Sequence[Document], cause: str) -> set[str]:
+        """Makes the books of orders of one brand anew; the keys of those that could not be written.
+
+        Others wrote them meanwhile, or they would become too large. `cause` stands in the entries that
+        follow, in the place of events. An order is written also where nothing is to be posted: whoever read
+        it before must read it again.
+        """
+        await self._orders.relay(orders)
+        drafts = [_Draft({**document, "rev": document["rev"] + 1}, cause=cause) for document in orders]
+        conflicts = await self._write(orders[0]["brand_id"], drafts, None, self._now())
+        return conflicts | {draft.document["_id"] for draft in drafts if draft.too_large}
 
     async def _facts(self, brand_id: str) -> BrandFacts | NotFound | None:
         """The brand's facts; NotFound where there is none; None where the members service is away."""
@@ -251,6 +267,22 @@ class Ingest:
             QUARANTINED.inc(len(kept))
             self._log.warning("quarantined", events=[document["_id"] for document in kept][:20])
 
+    async def _note_first_purchases(self, brand_id: str, orders: Sequence[Document], now: datetime) -> None:
+        """Sets `first_purchase` on the orders that a member has paid for, each once.
+
+        Noted before they are written: another that is less displaces them from then on, and its note is
+        kept until they are there and their books have been made anew.
+        """
+        paid: dict[str, list[Document]] = defaultdict(list)
+        for document in orders:
+            member_id = _bought_by(document)
+            if member_id and "first_purchase" not in document:
+                paid[member_id].append(document)
+        firsts = await self._first_purchases.note(brand_id, paid, now)
+        for member_id, bought in paid.items():
+            for document in bought:
+                document["first_purchase"] = firsts[member_id] == document["_id"]
+
     async def _write(
         self, brand_id: str, drafts: Sequence[_Draft], facts: BrandFacts | None, now: datetime
     ) -> set[str]:
@@ -260,14 +292,23 @@ class Ingest:
         plans = await self._plans.plans(brand_id)
         orders = [draft.document for draft in drafts]
         await self._attributor.attribute(brand_id, orders, plans, facts, now)
+        # An order that is too large already is never written, and must not be noted as anybody's first.
+        await self._note_first_purchases(brand_id, [order for order in orders if fits(order)], now)
         batch = self._new_id()
         for draft in drafts:
             _book(draft, plans, batch, now)
+            purchases.tell(draft.document, now)
             draft.too_large = not fits(draft.document)
         orders = [draft.document for draft in drafts if not draft.too_large]
         conflicts = await self._orders.replace_many(orders) if orders else set()
         await self._orders.relay([document for document in orders if document["_id"] not in conflicts])
         return conflicts
+
+
+def _bought_by(order: Document) -> str:
+    """The member who paid for an order; empty: nobody yet, or nobody knows who."""
+    paid = any(event["kind"] == "PAID" for event in order["events"])
+    return str(order["attribution"]["member_id"]) if paid and order["attribution"] else ""
 
 
 def _new_order(brand_id: str, key: str, first: OrderEvent, now: datetime) -> Document:
@@ -296,19 +337,30 @@ def _book(draft: _Draft, plans: Sequence[Plan], batch: str, now: datetime) -> No
     attribution = documents.attribution_of(document["attribution"])
     plan = next((plan for plan in plans if plan.plan_id == attribution.plan_id), None)
     events = [documents.event_of(event) for event in document["events"]]
-    books = order.fold(events, document["channel"], attribution, plan)
+    around = documents.circumstances_of(document)
+    books = order.fold(events, document["channel"], attribution, plan, around)
     if books.refund_excess_minor and not document["refund_excess_minor"]:
         REFUND_EXCESS.inc()
     document["refund_excess_minor"] = books.refund_excess_minor
+    _set_or_remove(document, CONFIRM_DUE, books.confirm_time if books.confirms_later else None)
+    _set_or_remove(document, STUCK_SINCE, books.stuck_time)
     posted = documents.targets_of(document["target"])
     if new := order.differences(books.targets, posted):
-        causes = [one.event_id for one in draft.added] or [event.event_id for event in events]
+        added = [one.event_id for one in draft.added] or [event.event_id for event in events]
+        causes = [draft.cause] if draft.cause else added
         document["target"] = documents.target_documents(books.targets)
         document["relay"] = {
             "batch": batch,
             "recorded_time": now,
             "entries": documents.entry_documents(document, attribution, new, causes, now),
         }
+
+
+def _set_or_remove(document: Document, name: str, time: datetime | None) -> None:
+    if time is None:
+        document.pop(name, None)
+    else:
+        document[name] = time
 
 
 def _judge(draft: _Draft, verdicts: dict[int, Verdict]) -> None:

@@ -1,7 +1,7 @@
 """What commission asks of the members service: a brand's calendar, which stores exist, whose a buyer was.
 
-What cannot change is remembered: a brand's time zone and currency, and that a store exists. The store that
-holds a shop can change, so it is asked anew after a minute.
+What cannot change is remembered: a brand's time zone and currency. The store that holds a shop, the manager
+of a store and where a guide stands can change, so they are asked anew after a minute.
 """
 
 from __future__ import annotations
@@ -10,25 +10,29 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
 
 from chassis.errors import DaogouError, NotFound, Unavailable
 from chassis.rpc.status import from_rpc_error
+from chassis.times import from_timestamp, to_timestamp
 from daogou.common.v1.channel_pb2 import Channel
-from daogou.members.v1 import binding_pb2, directory_pb2
+from daogou.members.v1 import activity_pb2, binding_pb2, directory_pb2
+from daogou.members.v1.activity_pb2_grpc import ActivityServiceStub
 from daogou.members.v1.binding_pb2_grpc import BindingServiceStub
 from daogou.members.v1.directory_pb2_grpc import DirectoryServiceStub
-from svc_commission.rules.attribution import StandingBinding
+from svc_commission.rules.attribution import Guide, StandingBinding
 
 if TYPE_CHECKING:
     # These names exist in the stubs alone.
+    from daogou.members.v1.activity_pb2_grpc import ActivityServiceAsyncStub
     from daogou.members.v1.binding_pb2_grpc import BindingServiceAsyncStub
     from daogou.members.v1.directory_pb2_grpc import DirectoryServiceAsyncStub
 
 CALL_TIMEOUT_S = 5.0
-SHOP_TTL_S = 60.0
+DIRECTORY_TTL_S = 60.0
 _KEPT_MAX = 100_000
 
 K = TypeVar("K")
@@ -67,9 +71,11 @@ class MembersClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._directory: DirectoryServiceAsyncStub = DirectoryServiceStub(channel)
         self._bindings: BindingServiceAsyncStub = BindingServiceStub(channel)
+        self._activity: ActivityServiceAsyncStub = ActivityServiceStub(channel)
         self._brands: _Kept[str, BrandFacts] = _Kept(float("inf"))
-        self._stores: _Kept[tuple[str, str], str] = _Kept(float("inf"))
-        self._shops: _Kept[tuple[str, str], str] = _Kept(SHOP_TTL_S)
+        self._managers: _Kept[tuple[str, str], str] = _Kept(DIRECTORY_TTL_S)
+        self._guides: _Kept[tuple[str, str], Guide] = _Kept(DIRECTORY_TTL_S)
+        self._shops: _Kept[tuple[str, str], str] = _Kept(DIRECTORY_TTL_S)
 
     async def brand(self, brand_id: str) -> BrandFacts:
         """Raises: NotFound BRAND_UNKNOWN."""
@@ -87,14 +93,22 @@ class MembersClient:
 
     async def find_stores(
         self, brand_id: str, store_ids: Sequence[str], shops: Sequence[tuple[str, str]]
-    ) -> tuple[set[str], dict[tuple[str, str], str]]:
-        """Which of the stores exist; and by shop (channel, shop id) the store that holds it, if one does."""
-        found_ids = {one for one in store_ids if self._stores.get((brand_id, one))}
-        found_shops = {
-            shop: held for shop in shops if (held := self._shops.get((brand_id, "|".join(shop)))) is not None
+    ) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+        """The manager of each of the stores, empty where it has none; by shop the store that holds it.
+
+        Stores that do not exist are left out. A shop is a channel and a shop id; one that no store holds is
+        left out too.
+        """
+        managers = {
+            one: known for one in store_ids if (known := self._managers.get((brand_id, one))) is not None
         }
-        asked_ids = sorted(set(store_ids) - found_ids)
-        asked_shops = sorted(set(shops) - found_shops.keys())
+        held = {
+            shop: known
+            for shop in shops
+            if (known := self._shops.get((brand_id, "|".join(shop)))) is not None
+        }
+        asked_ids = sorted(set(store_ids) - managers.keys())
+        asked_shops = sorted(set(shops) - held.keys())
         keys = [directory_pb2.BatchGetStoresRequest.Key(store_id=store_id) for store_id in asked_ids]
         keys += [_shop_key(shop) for shop in asked_shops]
         stores = [
@@ -102,26 +116,59 @@ class MembersClient:
             for start in range(0, len(keys), 1000)
             for store in await self._stores_of(brand_id, keys[start : start + 1000])
         ]
-        for store_id, store in zip(asked_ids, stores, strict=False):
-            if store:
-                found_ids.add(store_id)
-                self._stores.put((brand_id, store_id), store)
+        for store in stores:
+            if store.store_id:
+                managers[store.store_id] = store.manager_guide_id
+                self._managers.put((brand_id, store.store_id), store.manager_guide_id)
         for shop, store in zip(asked_shops, stores[len(asked_ids) :], strict=True):
-            if store:
-                found_shops[shop] = store
-                self._shops.put((brand_id, "|".join(shop)), store)
-        return found_ids, found_shops
+            if store.store_id:
+                held[shop] = store.store_id
+                self._shops.put((brand_id, "|".join(shop)), store.store_id)
+        return managers, held
+
+    async def find_guides(self, brand_id: str, guide_ids: Sequence[str]) -> dict[str, Guide]:
+        """Those of the guides who exist, resigned ones included."""
+        found = {one: known for one in guide_ids if (known := self._guides.get((brand_id, one))) is not None}
+        asked = sorted(set(guide_ids) - found.keys())
+        for start in range(0, len(asked), 1000):
+            request = directory_pb2.BatchGetGuidesRequest(
+                brand_id=brand_id, guide_ids=asked[start : start + 1000]
+            )
+            try:
+                reply = await self._directory.BatchGetGuides(request, timeout=CALL_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                raise _meant(error) from error
+            for guide_id, result in zip(request.guide_ids, reply.results, strict=True):
+                if result.HasField("guide"):
+                    found[guide_id] = _guide(result.guide)
+                    self._guides.put((brand_id, guide_id), found[guide_id])
+        return found
 
     async def _stores_of(
         self, brand_id: str, keys: Sequence[directory_pb2.BatchGetStoresRequest.Key]
-    ) -> list[str]:
-        """The store ids for up to 1,000 keys, in order; empty where there is none."""
+    ) -> list[directory_pb2.Store]:
+        """The stores for up to 1,000 keys, in order; an empty one where there is none."""
         request = directory_pb2.BatchGetStoresRequest(brand_id=brand_id, keys=keys)
         try:
             reply = await self._directory.BatchGetStores(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise _meant(error) from error
-        return [result.store.store_id for result in reply.results]
+        return [result.store for result in reply.results]
+
+    async def record_purchases(self, brand_id: str, purchases: Sequence[tuple[str, datetime]]) -> list[str]:
+        """Notes up to 1,000 purchases: of whom, when. Why each was not noted, in order; empty: it was."""
+        request = activity_pb2.BatchRecordPurchasesRequest(
+            brand_id=brand_id,
+            purchases=[
+                activity_pb2.Purchase(member_id=member_id, purchase_time=to_timestamp(time))
+                for member_id, time in purchases
+            ],
+        )
+        try:
+            reply = await self._activity.BatchRecordPurchases(request, timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise _meant(error) from error
+        return [result.error.reason for result in reply.results]
 
     async def resolve(
         self, brand_id: str, queries: Sequence[binding_pb2.BindingQuery]
@@ -133,6 +180,15 @@ class MembersClient:
         except grpc.aio.AioRpcError as error:
             raise _meant(error) from error
         return [_bound(one) for one in reply.resolved]
+
+
+def _guide(message: directory_pb2.Guide) -> Guide:
+    """A guide for the rules."""
+    left = message.HasField("resign_time")
+    return Guide(
+        postings=tuple((from_timestamp(one.from_time), one.store_id) for one in message.postings),
+        resign_time=from_timestamp(message.resign_time) if left else None,
+    )
 
 
 def _bound(one: binding_pb2.ResolvedBinding) -> StandingBinding:

@@ -16,10 +16,13 @@ from daogou.commission.v1.plan_pb2 import PayeeRole
 from daogou.common.v1.date_pb2 import Date
 from svc_commission import documents
 from svc_commission.rules import attribution, order
-from svc_commission.rules.order import Account, Books, LineBooks
+from svc_commission.rules.line import LineBooks
+from svc_commission.rules.order import Account, Books
 from svc_commission.store_journal import JournalStore
 from svc_commission.store_order import OrderStore, order_key
 from svc_commission.store_plan import PlanStore
+
+_PAYEE_FIELDS = {"guide": "guide_id", "pool": "pool_store_id", "store": "bearing_store_id"}
 
 
 class LedgerServicer:
@@ -37,8 +40,10 @@ class LedgerServicer:
             else attribution.pool_payee(request.pool_store_id)
         )
         sums = await self._journal.account_sums(request.brand_id, _as_of(request), payee)
+        by_account = {one["account"]: -one["amount_minor"] for one in sums}
         return pb.GetBalanceResponse(
-            payable_minor=-sum(one["amount_minor"] for one in sums if one["account"] == Account.PAYABLE),
+            payable_minor=by_account.get(Account.PAYABLE, 0),
+            held_minor=by_account.get(Account.HELD, 0),
             currency_code=sums[0]["currency_code"] if sums else "",
         )
 
@@ -86,7 +91,8 @@ class LedgerServicer:
         plans = await self._plans.plans(stored["brand_id"])
         plan = next((plan for plan in plans if plan.plan_id == frozen.plan_id), None)
         events = [documents.event_of(event) for event in stored["events"]]
-        books = order.fold(events, stored["channel"], frozen, plan)
+        around = documents.circumstances_of(stored)
+        books = order.fold(events, stored["channel"], frozen, plan, around)
         reply.attribution.CopyFrom(_attribution_message(frozen))
         reply.lines.extend(_line_message(line) for line in books.lines)
         reply.sales_credits.extend(
@@ -94,6 +100,9 @@ class LedgerServicer:
             for one in books.sales_credits
         )
         reply.refund_excess_minor = books.refund_excess_minor
+        reply.first_purchase = around.first_purchase
+        if books.confirm_time is not None:
+            reply.confirm_time.CopyFrom(to_timestamp(books.confirm_time))
         reply.books_agree = _posted(entries) == _wanted(books)
 
 
@@ -131,7 +140,7 @@ def _payee(payee: str) -> pb.Payee | None:
     kind, _, identifier = payee.partition(":")
     if not kind:
         return None
-    return pb.Payee(guide_id=identifier) if kind == "guide" else pb.Payee(pool_store_id=identifier)
+    return pb.Payee(**{_PAYEE_FIELDS[kind]: identifier})
 
 
 def _event_message(event: Document) -> pb.ExplainOrderResponse.StoredEvent:
@@ -174,6 +183,12 @@ def _attribution_message(frozen: attribution.Attribution) -> pb.Attribution:
         as_of_time=to_timestamp(frozen.as_of_time),
         known_at_time=to_timestamp(frozen.known_at_time),
         plan_id=frozen.plan_id,
+        serving=_payee(frozen.serving),
+        referrer_1=_payee(frozen.referrer_1),
+        referrer_2=_payee(frozen.referrer_2),
+        store_manager=_payee(frozen.store_manager),
+        member_tier=frozen.member_tier,
+        campaign_id=frozen.campaign_id,
     )
 
 
@@ -187,6 +202,8 @@ def _line_message(line: LineBooks) -> pb.ExplainedLine:
         earned_minor=line.earned_minor,
         distributable_minor=line.distributable_minor,
         reversed_minor=line.reversed_minor,
+        per_unit_minor=line.rule.per_unit_minor if line.rule else 0,
+        returned_quantity=line.returned,
         shared=[
             pb.SharedLine(
                 payee=_payee(part.payee),

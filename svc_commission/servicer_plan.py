@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from chassis.audit import Audit
 from chassis.clock import Now
-from chassis.errors import invalid_fields
+from chassis.errors import Violation, invalid_fields
 from chassis.ids import derived_id
 from chassis.mongo import idempotency
-from chassis.mongo.connection import Document
 from chassis.rpc.call import caller
 from chassis.sealing import Sealer
-from chassis.times import from_timestamp, to_optional_timestamp, to_timestamp
 from daogou.commission.v1 import plan_pb2 as pb
-from daogou.common.v1.channel_pb2 import Channel
-from svc_commission import documents
+from svc_commission.plans import plan_document, plan_message, plan_of, plan_of_message
 from svc_commission.rules import plan as rules
-from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule
 from svc_commission.store_plan import PlanStore
 
 
@@ -33,18 +28,21 @@ class PlanServicer:
 
     async def PublishPlan(self, request: pb.PublishPlanRequest, context: Any) -> pb.PublishPlanResponse:
         now = self._now()
-        plan = _plan(request, now)
+        # Its id follows from the request, so that a repeat is the same plan.
+        plan_id = derived_id("plan", request.brand_id, request.request_id)
+        plan = plan_of_message(request.plan, plan_id, now)
+        # Looked at by its contract too; when it begins, where it does not say, is known here alone.
         if found := rules.problems(plan):
-            raise invalid_fields(found)
+            raise invalid_fields([Violation(f"plan.{one.field}", one.description) for one in found])
         standing = await self._plans.find(request.brand_id)
         body = idempotency.body_hash(request, self._digest)
         for published in standing["plans"]:
             first = idempotency.first_reply([published["created"]], request.request_id, body, pb.Plan)
             if first is not None:
                 return pb.PublishPlanResponse(plan=first)
-        rules.check_publishable(plan, [documents.plan_of(document) for document in standing["plans"]], now)
+        rules.check_publishable(plan, [plan_of(document) for document in standing["plans"]], now)
         document = {
-            **documents.plan_document(plan),
+            **plan_document(plan),
             "display_name": request.plan.display_name,
             "publish_time": now,
         }
@@ -61,67 +59,3 @@ class PlanServicer:
     async def ListPlans(self, request: pb.ListPlansRequest, context: Any) -> pb.ListPlansResponse:
         standing = await self._plans.find(request.brand_id)
         return pb.ListPlansResponse(plans=[plan_message(document) for document in standing["plans"]])
-
-
-def _plan(request: pb.PublishPlanRequest, now: datetime) -> Plan:
-    """The requested plan for the rules. Its id follows from the request."""
-    message = request.plan
-    return Plan(
-        plan_id=derived_id("plan", request.brand_id, request.request_id),
-        effective_from_time=from_timestamp(message.effective_from_time)
-        if message.HasField("effective_from_time")
-        else now,
-        effective_to_time=from_timestamp(message.effective_to_time)
-        if message.HasField("effective_to_time")
-        else None,
-        rules=tuple(_rule(rule) for rule in message.rules),
-    )
-
-
-def _rule(message: pb.Rule) -> Rule:
-    return Rule(
-        rule_id=message.rule_id,
-        match=Match(
-            channels=frozenset(documents.channel_name(channel) for channel in message.match.channels),
-            category_ids=frozenset(message.match.category_ids),
-            sku_ids=frozenset(message.match.sku_ids),
-            store_ids=frozenset(message.match.store_ids),
-        ),
-        rate_bp=message.rate_bp,
-        shares=tuple(
-            (PayeeRole(pb.PayeeRole.Name(share.role).removeprefix("PAYEE_ROLE_")), share.share_bp)
-            for share in message.shares
-        ),
-    )
-
-
-def plan_message(document: Document) -> pb.Plan:
-    """A stored plan as a message."""
-    return pb.Plan(
-        plan_id=document["plan_id"],
-        display_name=document["display_name"],
-        effective_from_time=to_timestamp(document["effective_from_time"]),
-        effective_to_time=to_optional_timestamp(document["effective_to_time"]),
-        rules=[_rule_message(rule) for rule in document["rules"]],
-        publish_time=to_timestamp(document["publish_time"]),
-    )
-
-
-def _rule_message(rule: Document) -> pb.Rule:
-    match = rule["match"]
-    return pb.Rule(
-        rule_id=rule["rule_id"],
-        match=pb.Match(
-            channels=[Channel.Value(f"CHANNEL_{channel}") for channel in match["channels"]],
-            category_ids=match["category_ids"],
-            sku_ids=match["sku_ids"],
-            store_ids=match["store_ids"],
-        )
-        if any(match.values())
-        else None,
-        rate_bp=rule["rate_bp"],
-        shares=[
-            pb.Share(role=pb.PayeeRole.Value(f"PAYEE_ROLE_{share['role']}"), share_bp=share["share_bp"])
-            for share in rule["shares"]
-        ],
-    )

@@ -17,13 +17,23 @@ import bson
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError
 
-from chassis.mongo import failures
+from chassis.mongo import failures, outbox
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Index
 
+PARKED: Final = "parked.retry_time"
+"""When an order's attribution is to be tried again."""
+CONFIRM_DUE: Final = "confirm_due_time"
+"""When what an order earned becomes payable, until that has been done."""
+STUCK_SINCE: Final = "stuck_time"
+"""From when on an order is held for too long without news."""
+
 INDEXES = (
     Index("orders", "relay", [("relay.recorded_time", 1)], {"sparse": True}),
-    Index("orders", "parked", [("parked.retry_time", 1)], {"sparse": True}),
+    Index("orders", "parked", [(PARKED, 1)], {"sparse": True}),
+    Index("orders", "confirm_due", [(CONFIRM_DUE, 1)], {"sparse": True}),
+    Index("orders", "stuck", [(STUCK_SINCE, 1)], {"sparse": True}),
+    outbox.index_of("orders"),
     Index("journal", "by_payee", [("brand_id", 1), ("postings.payee", 1), ("recorded_time", 1)]),
     Index("journal", "by_time", [("brand_id", 1), ("recorded_time", 1)]),
     Index("journal", "by_order", [("brand_id", 1), ("order_key", 1)]),
@@ -102,19 +112,28 @@ class OrderStore:
 
     async def parked(self, retry_before: datetime, most: int) -> list[Document]:
         """Orders whose attribution is pending and due to be tried again, longest due first."""
-        query = {"parked.retry_time": {"$lt": retry_before}}
-        return [order async for order in self._orders.find(query).sort("parked.retry_time", 1).limit(most)]
+        query = {PARKED: {"$lt": retry_before}}
+        return [order async for order in self._orders.find(query).sort(PARKED, 1).limit(most)]
 
-    async def put_off(self, orders: Sequence[Document], retry_time: datetime) -> None:
-        """Makes parked orders due again at a time, whatever comes of the attempt that is about to be made.
+    async def confirmable(self, now: datetime, most: int) -> list[Document]:
+        """Orders whose commission has been held for long enough, longest due first."""
+        query = {CONFIRM_DUE: {"$lte": now}}
+        return [order async for order in self._orders.find(query).sort(CONFIRM_DUE, 1).limit(most)]
 
-        Those that cannot be settled then stand behind the others, and no other replica tries them meanwhile.
+    async def put_off(self, orders: Sequence[Document], due: str, retry_time: datetime) -> None:
+        """Makes orders due again at a time, whatever comes of the attempt that is about to be made.
+
+        Those that cannot be written then stand behind the others, and no other replica tries them meanwhile.
+        `due`: PARKED or CONFIRM_DUE.
         """
         keys = [order["_id"] for order in orders]
         await self._orders.update_many(
-            {"_id": {"$in": keys}, "parked": {"$exists": True}},
-            {"$max": {"parked.retry_time": retry_time}},
+            {"_id": {"$in": keys}, due: {"$exists": True}}, {"$max": {due: retry_time}}
         )
+
+    async def stuck(self, now: datetime, most: int) -> int:
+        """How many orders are held for too long without news, counted up to `most`."""
+        return int(await self._orders.count_documents({STUCK_SINCE: {"$lte": now}}, limit=most))
 
     async def quarantine(self, documents: Sequence[Document]) -> None:
         """Keeps events whose body changed, each once."""

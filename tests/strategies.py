@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Final
+from typing import Final, TypeVar
 
 from hypothesis import strategies as st
 
 from svc_commission.rules.attribution import Attribution, OwnerBasis
-from svc_commission.rules.order import Event, Kind, Line, RefundLine
-from svc_commission.rules.plan import BASIS_POINTS, Match, PayeeRole, Plan, Rule
+from svc_commission.rules.event import Event, Kind, Line, RefundLine
+from svc_commission.rules.order import NO_CIRCUMSTANCES, Circumstances
+from svc_commission.rules.plan import (
+    BASIS_POINTS,
+    Absent,
+    Base,
+    CostBearer,
+    Hold,
+    Match,
+    PayeeRole,
+    Plan,
+    Purchase,
+    Rule,
+    Share,
+)
 
 MILLISECOND: Final = timedelta(milliseconds=1)
 CATEGORIES: Final = {"A": "shoes", "B": "hats", "C": "", "D": "shoes"}
 """The category of each line that a history may have."""
+LONG_AFTER: Final = datetime(2027, 1, 1, tzinfo=UTC)
 NEVER_PAID: Final = "Z"
 """A line that refunds may name and no payment does."""
 
@@ -45,6 +60,7 @@ class History:
     channel: str
     attribution: Attribution
     plan: Plan | None
+    around: Circumstances = NO_CIRCUMSTANCES
 
     def of(self, events: Sequence[Event]) -> History:
         """The same order, had only these events happened."""
@@ -84,58 +100,136 @@ _MATCHES: Final = st.sampled_from(
         Match(category_ids=frozenset({"hats"})),
         Match(sku_ids=frozenset({"sku-A", "sku-C"})),
         Match(channels=frozenset({"TMALL"})),
+        Match(member_tiers=frozenset({"gold", "silver"})),
+        Match(campaign_ids=frozenset({"spring"})),
+        Match(purchase=Purchase.FIRST),
+        Match(purchase=Purchase.REPEAT),
     ]
 )
 _RATES: Final = st.one_of(st.sampled_from([0, 300, 1000, BASIS_POINTS]), st.integers(0, BASIS_POINTS))
-_SHARES: Final = st.one_of(st.just(BASIS_POINTS), st.integers(1, BASIS_POINTS))
 # A few fen, where rounding decides; prices; and the most that a contract accepts.
 _AMOUNTS: Final = st.one_of(
     st.sampled_from([*range(13), 17, 99, 1000, 2500, 10_000, 99_999, 10**12]), st.integers(0, 10**6)
 )
 _ABSENT_OR_AMOUNT: Final = st.one_of(st.none(), _AMOUNTS)
 _NO_OR_AMOUNT: Final = st.one_of(st.just(0), _AMOUNTS)
+_PIECES_BACK: Final = st.sampled_from([0, 1, 1, 2, 8])
+
+_Case = TypeVar("_Case")
+
+
+def _some_of(make: Callable[[random.Random], _Case], count: int = 400) -> st.SearchStrategy[_Case]:
+    """A fixed choice of cases with many independent properties: one draw for each would take too long."""
+    chance = random.Random(20_260_310)
+    return st.sampled_from([make(chance) for _ in range(count)])
+
+
+# Of the whole and less, odd shares, and those of the worked examples, equal ones among them.
+_SPLITS: Final = (
+    (BASIS_POINTS,),
+    (3333,),
+    (1,),
+    (5000, 3000, 2000),
+    (2500, 2500, 1000),
+    (5000, 5000),
+    (3333, 3333, 3333),
+    (1, 9999),
+    (4000, 2000, 2000, 1000, 1000),
+    (1200, 7, 7, 7, 4000),
+)
+
+
+def _rule(chance: random.Random) -> Rule:
+    """A rule by rate or by piece, most without cap and floor, for up to five roles."""
+    split = chance.choice(_SPLITS)
+    roles = chance.sample([*PayeeRole], len(split))
+    if PayeeRole.OWNER not in roles and chance.random() < 0.7:
+        roles[0] = PayeeRole.OWNER
+    per_unit = chance.choice([0, 0, 0, 1, 50, 333])
+    floor = chance.choice([0, 0, 0, 1, 25])
+    return Rule(
+        rule_id="rule",
+        match=Match(),
+        rate_bp=0,
+        shares=tuple(
+            Share(role, share_bp, chance.choice([*Absent]))
+            for role, share_bp in zip(roles, split, strict=True)
+        ),
+        per_unit_minor=per_unit,
+        base=chance.choice([*Base]),
+        floor_minor=floor,
+        cap_minor=chance.choice([None, None, None, floor, floor + 7, 1000]),
+        cost_bearer=chance.choice([*CostBearer]),
+    )
+
+
+_RULES: Final = _some_of(_rule)
+
+
+@st.composite
+def _rules(draw: st.DrawFn, number: int) -> Rule:
+    rule = draw(_RULES)
+    rate_bp = 0 if rule.per_unit_minor else draw(_RATES)
+    return dataclasses.replace(rule, rule_id=f"rule-{number}", match=draw(_MATCHES), rate_bp=rate_bp)
+
+
+_HOLDS: Final = _some_of(
+    lambda chance: {
+        channel: Hold(chance.choice([0, 1, 7]), from_payment=chance.random() < 0.3)
+        for channel in ("TMALL", "POS")
+        if chance.random() < 0.6
+    }
+)
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """Plans of one to three rules that tell lines apart by category, article or channel."""
+    """Plans of one to three rules with any conditions, roles, caps, bearers; with holds or without."""
     return Plan(
         plan_id="plan",
         effective_from_time=datetime(2026, 1, 1, tzinfo=UTC),
         effective_to_time=None,
-        rules=tuple(
-            Rule(f"rule-{number}", draw(_MATCHES), draw(_RATES), ((PayeeRole.OWNER, draw(_SHARES)),))
-            for number in range(draw(st.integers(1, 3)))
-        ),
+        rules=tuple(draw(_rules(number)) for number in range(draw(st.integers(1, 3)))),
+        holds=draw(_HOLDS),
     )
 
 
 @cache
 def attributions(zone: str) -> st.SearchStrategy[Attribution]:
-    """Sales of a guide or of a pool; the stores they are credited to may be one, two or three."""
+    """Sales of a guide or of a pool, in which others had a part or nobody had, or one person twice.
+
+    The stores they are credited to may be one, two or three.
+    """
     stores = ["east", "west", "flagship"]
+    guides = ["", "guide:ann", "guide:bea", "guide:cat"]
     begin = datetime(2026, 2, 1, tzinfo=UTC)
-    return st.sampled_from(
-        [
-            Attribution(
-                member_id="member",
-                binding_id="member.1",
-                owner=owner,
-                owner_basis=OwnerBasis.BINDING,
-                selling_store_id=selling,
-                owner_store_id=owners,
-                flagship_store_id=flagship,
-                as_of_time=begin,
-                known_at_time=begin,
-                plan_id="plan",
-                time_zone=zone,
-            )
-            for owner in ("guide:ann", "pool:east")
-            for selling in stores
-            for owners in ("", *stores)
-            for flagship in ("", "flagship")
-        ]
+    return _some_of(
+        lambda chance: Attribution(
+            member_id="member",
+            binding_id="member.1",
+            owner=chance.choice(["guide:ann", "pool:east"]),
+            owner_basis=OwnerBasis.BINDING,
+            selling_store_id=chance.choice(stores),
+            owner_store_id=chance.choice(["", *stores]),
+            flagship_store_id=chance.choice(["", "flagship"]),
+            as_of_time=begin,
+            known_at_time=begin,
+            plan_id="plan",
+            time_zone=zone,
+            serving=chance.choice(guides),
+            referrer_1=chance.choice(guides),
+            referrer_2=chance.choice(guides),
+            store_manager=chance.choice(guides),
+            member_tier=chance.choice(["", "gold", "bronze"]),
+            campaign_id=chance.choice(["", "spring"]),
+        )
     )
+
+
+_EXTRAS: Final = _some_of(
+    lambda chance: (chance.choice([1, 1, 2, 3, 7]), chance.choice([0, 0, 1, 50, 99_999, 10**12])), 60
+)
+"""How many pieces a line has, and what the platform paid for it."""
 
 
 @st.composite
@@ -146,9 +240,18 @@ def _payment(draw: st.DrawFn, number: int, lines: Sequence[str], zone: str) -> E
         Kind.PAID,
         draw(times(zone)),
         lines=tuple(
-            Line(line_id, f"sku-{line_id}", CATEGORIES[line_id], 1, amount, amount)
+            Line(
+                line_id,
+                f"sku-{line_id}",
+                CATEGORIES[line_id],
+                pieces,
+                amount,
+                amount,
+                subsidy,
+            )
             for line_id, amount in paid.items()
             if amount is not None
+            for pieces, subsidy in [draw(_EXTRAS)]
         ),
     )
 
@@ -161,27 +264,50 @@ def _refund(draw: st.DrawFn, number: int, lines: Sequence[str], zone: str) -> Ev
         Kind.REFUNDED,
         draw(times(zone)),
         refund_lines=tuple(
-            RefundLine(line_id, amount, 1) for line_id, amount in by_line.items() if amount is not None
+            RefundLine(line_id, amount, draw(_PIECES_BACK))
+            for line_id, amount in by_line.items()
+            if amount is not None
         ),
         goodwill_minor=draw(_NO_OR_AMOUNT),
     )
 
 
 _LINES: Final = st.sampled_from(["A", "AB", "ABC", "ABCD", "BD"])
-_OTHER_KINDS: Final = st.sets(st.sampled_from([Kind.PLACED, Kind.SHIPPED, Kind.RECEIVED]))
+_OTHER_KINDS: Final = st.sets(st.sampled_from([Kind.PLACED, Kind.RECEIVED]))
+_EARLIER: Final = st.sampled_from([timedelta(days=days) for days in (0, 0, 1, 7, 15, 22)])
+"""By how much some things happen before what is held for that long becomes payable."""
+
+
+@st.composite
+def _movements(draw: st.DrawFn, zone: str) -> list[Event]:
+    """Placed, parcels sent, the goods received: at times from which a hold ends near a month's border."""
+    kinds = sorted(draw(_OTHER_KINDS))
+    events = [Event(kind.value, kind, draw(times(zone)) - draw(_EARLIER)) for kind in kinds]
+    parcels = range(draw(st.sampled_from([0, 0, 1, 2])))
+    return events + [
+        Event(f"SHIPPED:{number}", Kind.SHIPPED, draw(times(zone)) - draw(_EARLIER)) for number in parcels
+    ]
+
+
+@st.composite
+def circumstances(draw: st.DrawFn, zone: str) -> Circumstances:
+    """A first purchase or not; looked whether to confirm never, some time, or long after everything."""
+    looked = st.one_of(st.none(), times(zone), st.just(LONG_AFTER))
+    return Circumstances(first_purchase=draw(st.booleans()), confirmed_through=draw(looked))
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> History:
     """Orders with any payments, refunds, goodwill and cancellation, in no order, around month borders.
 
-    Refunds may be dated before the payment, exceed it, or name a line that nobody paid.
+    Refunds may be dated before the payment, exceed it, or name a line that nobody paid; what was earned may
+    be held for days, and confirmed before, between or after the refunds.
     """
     zone = draw(st.sampled_from(sorted(MONTH_STARTS)))
     lines = draw(_LINES)
     events = [draw(_payment(number, lines, zone)) for number in range(draw(st.integers(0, 2)))]
     events += [draw(_refund(number, lines, zone)) for number in range(draw(st.integers(0, 4)))]
-    events += [Event(kind.value, kind, draw(times(zone))) for kind in sorted(draw(_OTHER_KINDS))]
+    events += draw(_movements(zone))
     if draw(st.integers(0, 3)) == 0:
         events.append(Event("CLOSED", Kind.CLOSED, draw(times(zone))))
     return History(
@@ -189,6 +315,7 @@ def histories(draw: st.DrawFn) -> History:
         channel=draw(st.sampled_from(["TMALL", "POS"])),
         attribution=draw(attributions(zone)),
         plan=draw(st.one_of(plans(), st.none())),
+        around=draw(circumstances(zone)),
     )
 
 
@@ -198,6 +325,28 @@ def paid_histories(draw: st.DrawFn) -> History:
     history = draw(histories())
     payment = draw(_payment(9, "ABCD", history.attribution.time_zone))
     return dataclasses.replace(history, events=(payment, *history.events), plan=history.plan or draw(plans()))
+
+
+@st.composite
+def held_histories(draw: st.DrawFn) -> History:
+    """Histories in which what was paid is held, mostly until it is confirmed near a month's border."""
+    history = draw(paid_histories())
+    assert history.plan is not None
+    zone, days = history.attribution.time_zone, draw(st.sampled_from([0, 1, 7]))
+    ends = draw(st.lists(times(zone), min_size=1, max_size=3))
+    home, *parcels = [time - timedelta(days=days) for time in ends]
+    moved = [Event("RECEIVED", Kind.RECEIVED, home)] if draw(st.integers(0, 3)) else []
+    moved += [
+        Event(f"SHIPPED:{number}", Kind.SHIPPED, time - timedelta(days=15))
+        for number, time in enumerate(parcels)
+    ]
+    others = [event for event in history.events if event.kind not in (Kind.SHIPPED, Kind.RECEIVED)]
+    looked = LONG_AFTER if draw(st.integers(0, 3)) else draw(times(zone))
+    return dataclasses.replace(
+        history.of([*others, *moved]),
+        plan=dataclasses.replace(history.plan, holds={history.channel: Hold(days)}),
+        around=dataclasses.replace(history.around, confirmed_through=looked),
+    )
 
 
 @st.composite

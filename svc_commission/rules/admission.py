@@ -9,7 +9,7 @@ from typing import Final
 
 from chassis.errors import DaogouError, Invalid, Refused, Violation
 from svc_commission.rules.attribution import FLAGSHIP_CHANNELS
-from svc_commission.rules.order import Event, Kind
+from svc_commission.rules.event import Event, Kind
 
 AHEAD_MOST: Final = timedelta(minutes=5)
 EVENTS_MAX: Final = 1000

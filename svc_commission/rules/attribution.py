@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
+
+from svc_commission.rules.plan import PayeeRole
 
 FLAGSHIP_CHANNELS = frozenset({"TMALL", "TAOBAO"})
 """Channels on which the brand's flagship shop sells."""
+_GUIDE: Final = "guide:"
 
 
 class OwnerBasis(enum.StrEnum):
-    """Why the owner is the owner."""
+    """Why the owner is the owner, the strongest reason first."""
 
     BINDING = "BINDING"
+    SHARE_LINK = "SHARE_LINK"
+    SERVING_GUIDE = "SERVING_GUIDE"
     STORE_POOL = "STORE_POOL"
 
 
 def guide_payee(guide_id: str) -> str:
     """The payee that a guide is: `guide:` and her id."""
-    return f"guide:{guide_id}"
+    return f"{_GUIDE}{guide_id}"
 
 
 def pool_payee(store_id: str) -> str:
     """The payee that a store's common pool is: `pool:` and the store's id."""
     return f"pool:{store_id}"
+
+
+def store_bearer(store_id: str) -> str:
+    """The bearer of costs that a store is: `store:` and its id."""
+    return f"store:{store_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +50,62 @@ class StandingBinding:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedLink:
+    """The last share link that the buyer opened. Guide ids are empty where a maker is no guide."""
+
+    open_time: datetime
+    maker_guide_id: str
+    parent_maker_guide_id: str
+
+    def counts(self, placed_time: datetime, valid: timedelta) -> bool:
+        """Whether it was opened before the buyer ordered, and no longer than that before."""
+        return timedelta(0) <= placed_time - self.open_time <= valid
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """A guide as the directory knows her.
+
+    `postings`: where she stood, each with its beginning, oldest first. `resign_time` None: she has not left.
+    """
+
+    postings: tuple[tuple[datetime, str], ...]
+    resign_time: datetime | None
+
+    def store_at(self, time: datetime) -> str:
+        """Where she stood; before she was hired, where she stood first."""
+        begun = [store_id for from_time, store_id in self.postings if from_time <= time]
+        return begun[-1] if begun else self.postings[0][1]
+
+    def employed_at(self, time: datetime) -> bool:
+        """Whether she had not left yet."""
+        return self.resign_time is None or time < self.resign_time
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an order's events and the directory say of a sale. Empty strings: nothing.
+
+    `link`: the last that the buyer opened, if it counts.
+    """
+
+    selling_store_id: str
+    flagship_store_id: str
+    serving_guide_id: str
+    campaign_id: str
+    member_tier: str
+    link: OpenedLink | None
+    as_of_time: datetime
+    known_at_time: datetime
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
 class Attribution:
-    """Whose sale it is. Ids are empty where there is nobody; `plan_id` empty: no plan, nothing earned."""
+    """Whose sale it is. Ids and payees are empty where there is nobody.
+
+    `plan_id` empty: no plan, nothing earned.
+    """
 
     member_id: str
     binding_id: str
@@ -52,6 +118,23 @@ class Attribution:
     known_at_time: datetime
     plan_id: str
     time_zone: str
+    serving: str = ""
+    referrer_1: str = ""
+    referrer_2: str = ""
+    store_manager: str = ""
+    member_tier: str = ""
+    campaign_id: str = ""
+
+    def payees(self) -> dict[PayeeRole, str]:
+        """Who fills which role; a role that nobody fills is left out."""
+        filled = {
+            PayeeRole.OWNER: self.owner,
+            PayeeRole.SERVING: self.serving,
+            PayeeRole.REFERRER_1: self.referrer_1,
+            PayeeRole.REFERRER_2: self.referrer_2,
+            PayeeRole.STORE_MANAGER: self.store_manager,
+        }
+        return {role: payee for role, payee in filled.items() if payee}
 
     def credited_stores(self) -> list[str]:
         """The stores that the sale is counted for, each once."""
@@ -59,34 +142,51 @@ class Attribution:
         return list(dict.fromkeys(store_id for store_id in named if store_id))
 
 
-def attributed(
-    bound: StandingBinding,
-    *,
-    selling_store_id: str,
-    flagship_store_id: str,
-    as_of_time: datetime,
-    known_at_time: datetime,
-    plan_id: str,
-    time_zone: str,
-) -> Attribution:
-    """The frozen attribution. `selling_store_id` empty: the flagship sold.
+def attributed(bound: StandingBinding, facts: Facts, *, plan_id: str) -> Attribution:
+    """The frozen attribution, but for the manager of the owner's store.
 
-    The owner is whom the standing binding names, a guide or a store's pool; else the pool of the store
-    that sold.
+    The owner is whom the standing binding names, a guide or a store's pool; else the guide whose share link
+    the buyer opened last; else the guide who served him; else the pool of the store that sold. The flagship
+    sold where no store is named.
     """
-    seller = selling_store_id or flagship_store_id
-    by_binding = bool(bound.binding_id)
-    bound_to = guide_payee(bound.guide_id) if bound.guide_id else pool_payee(bound.store_id)
+    seller = facts.selling_store_id or facts.flagship_store_id
+    maker = facts.link.maker_guide_id if facts.link else ""
+    parent = facts.link.parent_maker_guide_id if facts.link else ""
+    if bound.binding_id:
+        owner = guide_payee(bound.guide_id) if bound.guide_id else pool_payee(bound.store_id)
+        basis = OwnerBasis.BINDING
+    elif maker:
+        owner, basis = guide_payee(maker), OwnerBasis.SHARE_LINK
+    elif facts.serving_guide_id:
+        owner, basis = guide_payee(facts.serving_guide_id), OwnerBasis.SERVING_GUIDE
+    else:
+        owner, basis = pool_payee(seller), OwnerBasis.STORE_POOL
     return Attribution(
         member_id=bound.member_id,
         binding_id=bound.binding_id,
-        owner=bound_to if by_binding else pool_payee(seller),
-        owner_basis=OwnerBasis.BINDING if by_binding else OwnerBasis.STORE_POOL,
+        owner=owner,
+        owner_basis=basis,
         selling_store_id=seller,
         owner_store_id=bound.store_id,
-        flagship_store_id=flagship_store_id,
-        as_of_time=as_of_time,
-        known_at_time=known_at_time,
+        flagship_store_id=facts.flagship_store_id,
+        as_of_time=facts.as_of_time,
+        known_at_time=facts.known_at_time,
         plan_id=plan_id,
-        time_zone=time_zone,
+        time_zone=facts.time_zone,
+        serving=guide_payee(facts.serving_guide_id) if facts.serving_guide_id else "",
+        referrer_1=guide_payee(maker) if maker else "",
+        referrer_2=guide_payee(parent) if parent else "",
+        member_tier=facts.member_tier,
+        campaign_id=facts.campaign_id,
     )
+
+
+def managed_store(frozen: Attribution, guides: Mapping[str, Guide]) -> str:
+    """The store whose manager has a part in the sale: the owner's.
+
+    That of the binding; without one, where the owner stood when the buyer ordered, or the store of the pool.
+    """
+    if frozen.owner_store_id:
+        return frozen.owner_store_id
+    owner = guides.get(frozen.owner.removeprefix(_GUIDE))
+    return owner.store_at(frozen.as_of_time) if owner else frozen.selling_store_id

@@ -12,101 +12,34 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from svc_commission.rules.apportion import apportion, round_half_up
-from svc_commission.rules.attribution import Attribution
-from svc_commission.rules.plan import BASIS_POINTS, PayeeRole, Plan, Rule
-
-
-class Kind(enum.StrEnum):
-    """What happened; the order of the members ranks events of the same moment."""
-
-    PLACED = "PLACED"
-    PAID = "PAID"
-    SHIPPED = "SHIPPED"
-    RECEIVED = "RECEIVED"
-    REFUNDED = "REFUNDED"
-    CLOSED = "CLOSED"
-
-
-_RANK = {kind: rank for rank, kind in enumerate(Kind)}
-_MONEY = frozenset({Kind.PAID, Kind.REFUNDED, Kind.CLOSED})
+from svc_commission.rules import hold
+from svc_commission.rules.attribution import Attribution, pool_payee, store_bearer
+from svc_commission.rules.event import MONEY, Event, sorted_events
+from svc_commission.rules.line import Filled, LineBooks, Totals
+from svc_commission.rules.plan import CostBearer, Plan, Rule, Sale
 
 
 class Account(enum.StrEnum):
     """An account of the ledger."""
 
     EXPENSE = "EXPENSE"
+    HELD = "HELD"
     PAYABLE = "PAYABLE"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a payment."""
-
-    line_id: str
-    sku_id: str
-    category_id: str
-    quantity: int
-    list_minor: int
-    paid_minor: int
-
-
-@dataclass(frozen=True, slots=True)
-class RefundLine:
-    """What was paid back for one line."""
-
-    line_id: str
-    refunded_minor: int
-    quantity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event of an order."""
-
-    event_id: str
-    kind: Kind
-    happened_time: datetime
-    lines: tuple[Line, ...] = ()
-    refund_lines: tuple[RefundLine, ...] = ()
-    goodwill_minor: int = 0
-
-
 class Target(NamedTuple):
-    """What an amount is for. `month` is the first day of a month of the brand's calendar."""
+    """What an amount is for. `month` is the first day of a month of the brand's calendar.
+
+    `payee`: who is owed; of EXPENSE who bears it, empty: the brand.
+    """
 
     line_id: str
     account: Account
     payee: str
     month: date
-
-
-@dataclass(frozen=True, slots=True)
-class PayeePart:
-    """One payee's part of one line."""
-
-    payee: str
-    roles: tuple[PayeeRole, ...]
-    share_bp: int
-    earned_minor: int
-    reversed_minor: int
-
-
-@dataclass(frozen=True, slots=True)
-class LineBooks:
-    """How one line came to its amounts. `rule` None: none matched, nothing earned."""
-
-    line_id: str
-    rule: Rule | None
-    paid_minor: int
-    refunded_minor: int
-    earned_minor: int
-    distributable_minor: int
-    reversed_minor: int
-    parts: tuple[PayeePart, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,153 +53,160 @@ class SalesCredit:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What the events of an order come to."""
+    """What the events of an order come to.
+
+    `confirm_time`: when what is held becomes payable; None: not known yet, or nothing is held on the
+    channel. `confirms_later`: it was not looked yet whether that time has come. `stuck_time`: from when on
+    a person should look, as something is held and nothing tells how long; None: never.
+    """
 
     targets: Mapping[Target, int]
     lines: tuple[LineBooks, ...]
     sales_credits: tuple[SalesCredit, ...]
     refund_excess_minor: int
+    confirm_time: datetime | None
+    confirms_later: bool
+    stuck_time: datetime | None
 
 
-class _Totals:
-    """Running totals of an order: what was paid and given back, before it is spread over lines."""
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What else an order's books depend on, each a recorded fact.
 
-    def __init__(self) -> None:
-        self.paid: Counter[str] = Counter()
-        self.line_refunds: Counter[str] = Counter()
-        self.goodwill = 0
-        self.closed = False
-        self.details: dict[str, Line] = {}
-
-    def add(self, event: Event) -> None:
-        for line in event.lines if event.kind is Kind.PAID else ():
-            self.paid[line.line_id] += line.paid_minor
-            self.details.setdefault(line.line_id, line)
-        if event.kind is Kind.REFUNDED:
-            for refund in event.refund_lines:
-                self.line_refunds[refund.line_id] += refund.refunded_minor
-            self.goodwill += event.goodwill_minor
-        self.closed = self.closed or event.kind is Kind.CLOSED
-
-    def refunded(self) -> tuple[dict[str, int], int]:
-        """Refunded per line, at most what was paid for it; and what was refunded beyond all payment.
-
-        Refunds of lines first, each cut at what its line was paid; then those of the whole order, spread
-        over the lines by what remains. A closed order counts as refunded whole.
-        """
-        by_line = {line: min(self.line_refunds[line], paid) for line, paid in self.paid.items()}
-        excess = sum(self.line_refunds.values()) - sum(by_line.values())
-        remaining = {line: paid - by_line[line] for line, paid in self.paid.items()}
-        spread = min(self.goodwill, sum(remaining.values()))
-        excess += self.goodwill - spread
-        for line, amount in (apportion(spread, remaining) if spread else {}).items():
-            by_line[line] += amount
-        return (dict(self.paid) if self.closed else by_line), excess
-
-
-def sorted_events(events: Iterable[Event]) -> list[Event]:
-    """Events in the one order in which they count: by time, then kind, then id."""
-    return sorted(events, key=lambda event: (event.happened_time, _RANK[event.kind], event.event_id))
-
-
-def line_books(
-    line: Line, paid_minor: int, refunded_minor: int, rule: Rule | None, payees: Mapping[PayeeRole, str]
-) -> LineBooks:
-    """What one line earned, gave back, and for whom, from its totals.
-
-    Computed from running totals, not from single payments and refunds, so that any series of partial
-    refunds takes back exactly what one full refund would. Shares of a role that nobody fills are kept
-    by the brand.
+    `first_purchase`: whether it is the member's first. `confirmed_through`: up to when it was looked
+    whether what it earned is to be confirmed; None: not yet.
     """
-    if rule is None:
-        return LineBooks(line.line_id, None, paid_minor, refunded_minor, 0, 0, 0, ())
-    filled = [(role, share) for role, share in rule.shares if role in payees]
-    shares: Counter[str] = Counter()
-    for role, share in filled:
-        shares[payees[role]] += share
-    earned = round_half_up(paid_minor * rule.rate_bp, BASIS_POINTS)
-    distributable = round_half_up(earned * sum(shares.values()), BASIS_POINTS)
-    reversed_minor = round_half_up(distributable * refunded_minor, paid_minor) if paid_minor else 0
-    split, taken = apportion(distributable, shares), apportion(reversed_minor, shares)
-    parts = tuple(
-        PayeePart(
-            payee=payee,
-            roles=tuple(role for role, _ in filled if payees[role] == payee),
-            share_bp=share,
-            earned_minor=split[payee],
-            reversed_minor=taken[payee],
-        )
-        for payee, share in sorted(shares.items())
-    )
-    return LineBooks(
-        line.line_id, rule, paid_minor, refunded_minor, earned, distributable, reversed_minor, parts
-    )
+
+    first_purchase: bool = False
+    confirmed_through: datetime | None = None
 
 
-def fold(events: Iterable[Event], channel: str, attribution: Attribution, plan: Plan | None) -> Books:
+NO_CIRCUMSTANCES: Final = Circumstances()
+
+
+class _Ledger:
+    """The targets as they grow, event by event."""
+
+    def __init__(self, attribution: Attribution, zone: ZoneInfo, *, held: bool) -> None:
+        self.targets: Counter[Target] = Counter()
+        self._attribution = attribution
+        self._zone = zone
+        self._account = Account.HELD if held else Account.PAYABLE
+        self._owed: dict[tuple[str, str], int] = {}
+
+    def book(self, lines: Sequence[LineBooks], time: datetime) -> None:
+        """Books into the month of a time by how much each payee's part of each line has changed."""
+        month = self._month(time)
+        for line in lines:
+            if line.rule is None:
+                continue
+            bearer = self._bearer(line.rule)
+            for part in line.parts:
+                key = line.line_id, part.payee
+                owed = part.earned_minor - part.reversed_minor
+                difference = owed - self._owed.get(key, 0)
+                self._owed[key] = owed
+                if difference:
+                    self.targets[Target(line.line_id, self._account, part.payee, month)] -= difference
+                    self.targets[Target(line.line_id, Account.EXPENSE, bearer, month)] += difference
+
+    def confirm(self, time: datetime) -> None:
+        """Makes what is held payable, and from now on all that is added to it."""
+        self._account = Account.PAYABLE
+        month = self._month(time)
+        for (line_id, payee), owed in self._owed.items():
+            self.targets[Target(line_id, Account.HELD, payee, month)] += owed
+            self.targets[Target(line_id, Account.PAYABLE, payee, month)] -= owed
+
+    def owes(self) -> bool:
+        """Whether anything is owed to anybody, held or not."""
+        return any(self._owed.values())
+
+    def _month(self, time: datetime) -> date:
+        return time.astimezone(self._zone).date().replace(day=1)
+
+    def _bearer(self, rule: Rule) -> str:
+        if rule.cost_bearer is CostBearer.BRAND:
+            return ""
+        recruiting = rule.cost_bearer is CostBearer.RECRUITING_STORE
+        attribution = self._attribution
+        store_id = attribution.owner_store_id if recruiting else attribution.selling_store_id
+        return store_bearer(store_id or attribution.selling_store_id)
+
+
+def fold(
+    events: Iterable[Event],
+    channel: str,
+    attribution: Attribution,
+    plan: Plan | None,
+    around: Circumstances = NO_CIRCUMSTANCES,
+) -> Books:
     """What the set of events comes to. `plan` is the attribution's; None: nothing is earned."""
+    known = list(events)
     zone = ZoneInfo(attribution.time_zone)
-    payees = {PayeeRole.OWNER: attribution.owner}
-    totals = _Totals()
+    filled = Filled(attribution.payees(), pool_payee(attribution.selling_store_id))
+    sale = _sale(channel, attribution, around)
+    held = plan.holds.get(channel) if plan else None
+    ready = hold.confirm_time(known, held) if held else None
+    looked = around.confirmed_through
+    confirms = ready if ready and looked and ready <= looked else None
+    confirms_later = ready is not None and confirms is None
+    ledger = _Ledger(attribution, zone, held=held is not None)
+    totals = Totals()
     rules: dict[str, Rule | None] = {}
-    targets: Counter[Target] = Counter()
-    credited: Counter[tuple[str, date]] = Counter()
-    standing: dict[tuple[str, str], int] = {}
     lines: dict[str, LineBooks] = {}
-    net_before = 0
-    excess = 0
-    for event in sorted_events(event for event in events if event.kind in _MONEY):
+    credited: Counter[tuple[str, date]] = Counter()
+    net_before = excess = 0
+    for event in sorted_events(event for event in known if event.kind in MONEY):
+        if confirms is not None and confirms < event.happened_time:
+            ledger.confirm(confirms)
+            confirms = None
         totals.add(event)
         refunded, excess = totals.refunded()
-        day = event.happened_time.astimezone(zone).date()
-        for line_id, line in totals.details.items():
-            if line_id not in rules:
-                rules[line_id] = _rule(plan, channel, attribution, line)
+        for line in event.lines:
+            if line.line_id not in rules:
+                rules[line.line_id] = plan.rule_for(sale, line.category_id, line.sku_id) if plan else None
+        named = {line.line_id for line in event.lines} | {back.line_id for back in event.refund_lines}
         # Most events touch few lines; to compute all of them at every event would take a large order's
         # events times its lines, and hold up every other call meanwhile.
         changed = [
-            line_books(line, totals.paid[line_id], refunded[line_id], rules[line_id], payees)
+            totals.books(line, refunded[line_id], rules[line_id], filled)
             for line_id, line in totals.details.items()
-            if line_id not in lines
-            or lines[line_id].paid_minor != totals.paid[line_id]
-            or lines[line_id].refunded_minor != refunded[line_id]
+            if line_id in named or lines[line_id].refunded_minor != refunded[line_id]
         ]
         lines.update((line.line_id, line) for line in changed)
-        _add_differences(targets, standing, changed, day.replace(day=1))
+        ledger.book(changed, event.happened_time)
         net = sum(totals.paid.values()) - sum(refunded.values())
+        day = event.happened_time.astimezone(zone).date()
         for store_id in attribution.credited_stores():
             credited[store_id, day] += net - net_before
         net_before = net
+    if confirms is not None:
+        ledger.confirm(confirms)
     return Books(
-        targets={target: amount for target, amount in targets.items() if amount},
+        targets={target: amount for target, amount in ledger.targets.items() if amount},
         lines=tuple(line for _, line in sorted(lines.items())),
-        sales_credits=tuple(
-            SalesCredit(store_id, day, amount)
-            for (store_id, day), amount in sorted(credited.items(), key=lambda item: (item[0][1], item[0][0]))
-            if amount
-        ),
+        sales_credits=_sales_credits(credited),
         refund_excess_minor=excess,
+        confirm_time=ready,
+        confirms_later=confirms_later,
+        stuck_time=hold.stuck_time(known, held) if held and ledger.owes() else None,
     )
 
 
-def _rule(plan: Plan | None, channel: str, attribution: Attribution, line: Line) -> Rule | None:
-    if plan is None:
-        return None
-    return plan.rule_for(channel, attribution.selling_store_id, line.category_id, line.sku_id)
+def _sale(channel: str, attribution: Attribution, around: Circumstances) -> Sale:
+    return Sale(
+        channel=channel,
+        store_id=attribution.selling_store_id,
+        member_tier=attribution.member_tier,
+        campaign_id=attribution.campaign_id,
+        first_purchase=around.first_purchase,
+    )
 
 
-def _add_differences(
-    targets: Counter[Target], standing: dict[tuple[str, str], int], lines: Sequence[LineBooks], month: date
-) -> None:
-    """Books into `month` by how much each payee's part of each line has changed."""
-    for line in lines:
-        for part in line.parts:
-            owed = part.earned_minor - part.reversed_minor
-            difference = owed - standing.get((line.line_id, part.payee), 0)
-            standing[line.line_id, part.payee] = owed
-            if difference:
-                targets[Target(line.line_id, Account.PAYABLE, part.payee, month)] -= difference
-                targets[Target(line.line_id, Account.EXPENSE, "", month)] += difference
+def _sales_credits(credited: Mapping[tuple[str, date], int]) -> tuple[SalesCredit, ...]:
+    by_day = sorted(credited.items(), key=lambda item: (item[0][1], item[0][0]))
+    return tuple(SalesCredit(store_id, day, amount) for (store_id, day), amount in by_day if amount)
 
 
 def differences(targets: Mapping[Target, int], posted: Mapping[Target, int]) -> dict[Target, int]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -12,12 +12,59 @@ from chassis.errors import Refused, Violation
 
 BASIS_POINTS: Final = 10_000
 PLANS_MAX: Final = 1000
+SHARE_LINK_HOURS_DEFAULT: Final = 72
 
 
 class PayeeRole(enum.StrEnum):
     """What somebody was on a sale."""
 
     OWNER = "OWNER"
+    SERVING = "SERVING"
+    REFERRER_1 = "REFERRER_1"
+    REFERRER_2 = "REFERRER_2"
+    STORE_MANAGER = "STORE_MANAGER"
+
+
+class Absent(enum.StrEnum):
+    """Who gets the share of a role that nobody fills."""
+
+    KEEP = "KEEP"
+    OWNER = "OWNER"
+    STORE_POOL = "STORE_POOL"
+
+
+class Base(enum.StrEnum):
+    """What a rate is applied to."""
+
+    PAID = "PAID"
+    PAID_PLUS_SUBSIDY = "PAID_PLUS_SUBSIDY"
+
+
+class CostBearer(enum.StrEnum):
+    """Who bears the cost of a line's commission."""
+
+    BRAND = "BRAND"
+    SELLING_STORE = "SELLING_STORE"
+    RECRUITING_STORE = "RECRUITING_STORE"
+
+
+class Purchase(enum.StrEnum):
+    """Which of a member's purchases a rule decides."""
+
+    ANY = "ANY"
+    FIRST = "FIRST"
+    REPEAT = "REPEAT"
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """What the conditions of rules look at, beside the line."""
+
+    channel: str
+    store_id: str
+    member_tier: str = ""
+    campaign_id: str = ""
+    first_purchase: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,40 +75,80 @@ class Match:
     category_ids: frozenset[str] = frozenset()
     sku_ids: frozenset[str] = frozenset()
     store_ids: frozenset[str] = frozenset()
+    member_tiers: frozenset[str] = frozenset()
+    campaign_ids: frozenset[str] = frozenset()
+    purchase: Purchase = Purchase.ANY
 
-    def admits(self, channel: str, store_id: str, category_id: str, sku_id: str) -> bool:
+    def admits(self, sale: Sale, category_id: str, sku_id: str) -> bool:
         """Whether a line meets every condition."""
         return (
-            (not self.channels or channel in self.channels)
-            and (not self.store_ids or store_id in self.store_ids)
+            (not self.channels or sale.channel in self.channels)
+            and (not self.store_ids or sale.store_id in self.store_ids)
             and (not self.category_ids or category_id in self.category_ids)
             and (not self.sku_ids or sku_id in self.sku_ids)
+            and (not self.member_tiers or sale.member_tier in self.member_tiers)
+            and (not self.campaign_ids or sale.campaign_id in self.campaign_ids)
+            and (self.purchase is Purchase.ANY or (self.purchase is Purchase.FIRST) == sale.first_purchase)
         )
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A role's share of a line's commission, in basis points, and who gets it where nobody fills the role."""
+
+    role: PayeeRole
+    share_bp: int
+    absent: Absent = Absent.KEEP
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """What a line earns, in basis points of what was paid, and how roles share it, in basis points."""
+    """What a line earns, and how roles share it.
+
+    `rate_bp` of the base, or `per_unit_minor` for each piece where that is above 0; at least `floor_minor`
+    and at most `cap_minor` (None: no cap) for the line.
+    """
 
     rule_id: str
     match: Match
     rate_bp: int
-    shares: tuple[tuple[PayeeRole, int], ...]
+    shares: tuple[Share, ...]
+    per_unit_minor: int = 0
+    base: Base = Base.PAID
+    floor_minor: int = 0
+    cap_minor: int | None = None
+    cost_bearer: CostBearer = CostBearer.BRAND
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How long commission is held on a channel, in days: counted from receipt, or 15 days after dispatch.
+
+    `from_payment`: the channel reports neither; counted from payment.
+    """
+
+    days: int
+    from_payment: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A published plan, in force from `effective_from_time` to `effective_to_time` (None: no end)."""
+    """A published plan, in force from `effective_from_time` to `effective_to_time` (None: no end).
+
+    `holds` by channel; on a channel that is not among them commission is payable at once.
+    """
 
     plan_id: str
     effective_from_time: datetime
     effective_to_time: datetime | None
     rules: tuple[Rule, ...]
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+    share_link_hours: int = SHARE_LINK_HOURS_DEFAULT
 
-    def rule_for(self, channel: str, store_id: str, category_id: str, sku_id: str) -> Rule | None:
+    def rule_for(self, sale: Sale, category_id: str, sku_id: str) -> Rule | None:
         """The first rule that matches a line."""
         for rule in self.rules:
-            if rule.match.admits(channel, store_id, category_id, sku_id):
+            if rule.match.admits(sale, category_id, sku_id):
                 return rule
         return None
 
@@ -76,20 +163,24 @@ def in_force(plans: Sequence[Plan], placed_time: datetime) -> Plan | None:
 
 
 def problems(plan: Plan) -> list[Violation]:
-    """What is wrong with a plan whatever the time and the other plans."""
+    """What is wrong with a plan whatever the time and the other plans. Paths begin at the plan."""
     found = []
     if plan.effective_to_time is not None and plan.effective_to_time <= plan.effective_from_time:
-        found.append(Violation("plan.effective_to_time", "must be after effective_from_time"))
+        found.append(Violation("effective_to_time", "must be after effective_from_time"))
     ids = [rule.rule_id for rule in plan.rules]
     for index, rule in enumerate(plan.rules):
-        path = f"plan.rules[{index}]"
+        path = f"rules[{index}]"
         if rule.rule_id in ids[:index]:
             found.append(Violation(f"{path}.rule_id", "names an earlier rule of the plan"))
-        roles = [role for role, _ in rule.shares]
+        roles = [share.role for share in rule.shares]
         if len(set(roles)) < len(roles):
             found.append(Violation(f"{path}.shares", "must name each role at most once"))
-        if (total := sum(share for _, share in rule.shares)) > BASIS_POINTS:
+        if (total := sum(share.share_bp for share in rule.shares)) > BASIS_POINTS:
             found.append(Violation(f"{path}.shares", f"must sum to at most 10,000 basis points, not {total}"))
+        if rule.per_unit_minor and rule.rate_bp:
+            found.append(Violation(f"{path}.per_unit_minor", "and rate_bp exclude each other"))
+        if rule.cap_minor is not None and rule.cap_minor < rule.floor_minor:
+            found.append(Violation(f"{path}.cap_minor", "must be at least floor_minor"))
     return found
 
 

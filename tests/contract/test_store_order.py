@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.errors import PyMongoError
 
 from chassis.mongo import failures, schema
@@ -17,8 +18,9 @@ from svc_commission import store_order
 from svc_commission.attributor import RETRY_AFTER
 from svc_commission.background import MOST, Rounds
 from svc_commission.ingest import Ingest
+from svc_commission.store_first_purchase import FirstPurchaseStore
 from svc_commission.store_journal import JournalStore
-from svc_commission.store_order import OrderStore, order_key
+from svc_commission.store_order import CONFIRM_DUE, STUCK_SINCE, OrderStore, order_key
 from tests.contract.conftest import Failing
 
 BRAND = "a" * 16
@@ -239,6 +241,42 @@ async def test_parked_orders_come_when_they_are_due(store: OrderStore) -> None:
     assert await store.parked(NOON + timedelta(minutes=1), 10) == []
 
 
+@pytest.mark.both_drivers
+async def test_held_orders_come_when_they_are_due(store: OrderStore) -> None:
+    """The longest due first, so many at a time; those that are put off come later, and no earlier again."""
+
+    def held(number: int, minutes: int) -> Document:
+        return settled(number, confirm_due_time=NOON + timedelta(minutes=minutes))
+
+    await store.replace_many([held(1, 3), held(2, 1), held(3, 9), settled(4)])
+    due = await store.confirmable(NOON + timedelta(minutes=3), 10)
+    assert [one["_id"] for one in due] == [order(2)["_id"], order(1)["_id"]]
+    assert len(await store.confirmable(NOON + timedelta(minutes=3), 1)) == 1
+    assert await store.confirmable(NOON, 10) == []
+    await store.put_off([held(2, 1), settled(4)], CONFIRM_DUE, NOON + timedelta(minutes=5))
+    await store.put_off([held(2, 1)], CONFIRM_DUE, NOON)
+    due = await store.confirmable(NOON + timedelta(minutes=9), 10)
+    assert [one["_id"] for one in due] == [order(number)["_id"] for number in (1, 2, 3)]
+
+
+async def test_orders_that_are_stuck_are_counted_by_their_index_and_not_without_end(
+    store: OrderStore, database: Database
+) -> None:
+    """The count is made every second; a brand that never reports a parcel must not make it a burden."""
+    stuck = [settled(number, stuck_time=NOON + timedelta(minutes=number)) for number in range(9)]
+    await store.replace_many([*stuck, settled(9)])
+    assert await store.stuck(NOON - timedelta(minutes=1), 100) == 0
+    assert await store.stuck(NOON + timedelta(minutes=4), 100) == 5
+    assert await store.stuck(NOON + timedelta(days=1), 100) == 9
+    assert await store.stuck(NOON + timedelta(days=1), 3) == 3
+    # What the plan says of the index ends where dates do, beyond those of Python.
+    dates: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+    plan = await database.command(
+        {"explain": {"count": "orders", "query": {STUCK_SINCE: {"$lte": NOON}}}}, codec_options=dates
+    )
+    assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"])
+
+
 async def test_a_contradiction_is_kept_once(store: OrderStore, database: Database) -> None:
     """Also when it is sent a hundred times, and beside others."""
 
@@ -271,7 +309,7 @@ def test_an_orders_key_begins_with_its_brand_and_spreads_its_orders() -> None:
 
 
 class Unable:
-    """Tries to settle and cannot, as while a brand is unknown or an order outgrows its document."""
+    """Tries to settle or confirm and cannot: a brand is unknown, or an order outgrows its document."""
 
     def __init__(self) -> None:
         self.tried: list[str] = []
@@ -279,14 +317,21 @@ class Unable:
     async def settle(self, orders: Sequence[Document]) -> None:
         self.tried += [found["_id"] for found in orders]
 
+    async def rebook(self, orders: Sequence[Document], cause: str) -> set[str]:
+        assert cause == "CONFIRMED"
+        await self.settle(orders)
+        return {found["_id"] for found in orders}
 
-async def test_orders_that_cannot_be_settled_do_not_keep_others_waiting(store: OrderStore) -> None:
+
+async def test_orders_that_cannot_be_settled_do_not_keep_others_waiting(
+    store: OrderStore, database: Database
+) -> None:
     """Each stands behind the others once it was tried, and is tried again later, not without pause."""
     stuck = [settled(number, parked={"retry_time": NOON, "reason": "X"}) for number in range(MOST)]
     other = settled(MOST, parked={"retry_time": NOON + timedelta(seconds=1), "reason": "X"})
     await store.replace_many([*stuck, other])
     ingest, now = Unable(), NOON + timedelta(minutes=1)
-    rounds = Rounds(store, cast("Ingest", ingest), lambda: now)
+    rounds = Rounds(store, FirstPurchaseStore(database), cast("Ingest", ingest), lambda: now)
     assert await rounds.settle()
     assert other["_id"] not in ingest.tried
     assert not await rounds.settle()
@@ -294,3 +339,19 @@ async def test_orders_that_cannot_be_settled_do_not_keep_others_waiting(store: O
     assert not await rounds.settle()
     assert len(ingest.tried) == MOST + 1, "nothing is due before its time"
     assert len(await store.parked(now + RETRY_AFTER + timedelta(seconds=1), 1000)) == MOST + 1
+
+
+async def test_orders_that_cannot_be_confirmed_do_not_keep_others_waiting(
+    store: OrderStore, database: Database
+) -> None:
+    """They too stand behind the others once they were tried."""
+    ends = NOON + timedelta(seconds=1)
+    await store.replace_many([settled(number, confirm_due_time=NOON) for number in range(MOST)])
+    await store.replace_many([settled(MOST, confirm_due_time=ends)])
+    ingest, now = Unable(), NOON + timedelta(minutes=1)
+    rounds = Rounds(store, FirstPurchaseStore(database), cast("Ingest", ingest), lambda: now)
+    assert await rounds.confirm()
+    assert not await rounds.confirm()
+    assert ingest.tried[MOST:] == [settled(MOST)["_id"]]
+    assert not await rounds.confirm()
+    assert len(ingest.tried) == MOST + 1

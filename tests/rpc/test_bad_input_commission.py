@@ -18,6 +18,7 @@ from chassis.times import to_timestamp
 from daogou.commission.v1 import ledger_pb2, order_event_pb2, plan_pb2
 from daogou.commission.v1.order_event_pb2 import (
     EventOutcome,
+    OpenedShareLink,
     OrderEvent,
     OrderEventKind,
     OrderLine,
@@ -111,12 +112,24 @@ BAD_EVENTS: Final[Mapping[str, BadEvent]] = {
             selling_store_id="a store",
             lines=[
                 OrderLine(
-                    line_id="", sku_id="s\x00", category_id="c c", quantity=0, list_minor=-1, paid_minor=-1
+                    line_id="",
+                    sku_id="s\x00",
+                    category_id="c c",
+                    quantity=0,
+                    list_minor=-1,
+                    paid_minor=-1,
+                    subsidy_minor=-1,
                 )
             ],
             refund_lines=[RefundLine(line_id="|", refunded_minor=-1, quantity=-1)],
             goodwill_minor=-1,
             currency_code="RMB",
+            serving_guide_id="a guide",
+            share_link=OpenedShareLink(
+                open_time=Timestamp(seconds=-1), maker_guide_id="x", parent_maker_guide_id="y|"
+            ),
+            campaign_id="c" * 65,
+            member_tier="of gold",
         ),
         "channel",
         "shop_id",
@@ -135,11 +148,24 @@ BAD_EVENTS: Final[Mapping[str, BadEvent]] = {
         "lines[0].quantity",
         "lines[0].list_minor",
         "lines[0].paid_minor",
+        "lines[0].subsidy_minor",
         "refund_lines[0].line_id",
         "refund_lines[0].refunded_minor",
         "refund_lines[0].quantity",
         "goodwill_minor",
         "currency_code",
+        "serving_guide_id",
+        "share_link.open_time",
+        "share_link.maker_guide_id",
+        "share_link.parent_maker_guide_id",
+        "campaign_id",
+        "member_tier",
+    ),
+    "with a share link that nobody opened": invalid(
+        lambda w, o: o.paid(COAT, share_link=OpenedShareLink()), "share_link.open_time"
+    ),
+    "paid by the platform with more than there is money": invalid(
+        paid_with(subsidy_minor=10**12 + 1), "lines[0].subsidy_minor"
     ),
     "of a member who is no id": invalid(lambda w, o: o.paid(COAT, member_id="x"), "member_id"),
     "paid less than nothing": invalid(paid_with(paid_minor=-1), "lines[0].paid_minor"),
@@ -421,12 +447,21 @@ BAD_PLANS: Final[Mapping[str, BadPlan]] = {
                         category_ids=[""],
                         sku_ids=["ok", "a|b"],
                         store_ids=["x"],
+                        member_tiers=[" "],
+                        campaign_ids=["ok", "a|b"],
+                        purchase=9,  # type: ignore[arg-type]
                     ),
                     rate_bp=10_001,
-                    shares=[plan_pb2.Share(role=9, share_bp=10_001)],  # type: ignore[arg-type]
+                    shares=[plan_pb2.Share(role=9, share_bp=10_001, absent=9)],  # type: ignore[arg-type]
+                    base=9,  # type: ignore[arg-type]
+                    cost_bearer=9,  # type: ignore[arg-type]
                 ),
-                plan_pb2.Rule(rule_id="b", rate_bp=-1),
+                plan_pb2.Rule(
+                    rule_id="b", rate_bp=-1, per_unit_minor=-1, floor_minor=-1, cap_minor=10**12 + 1
+                ),
             ],
+            holds=[plan_pb2.Hold(days=-1), plan_pb2.Hold(channel=99, days=366)],  # type: ignore[arg-type]
+            share_link_hours=721,
         ),
         "plan.plan_id",
         "plan.display_name",
@@ -440,8 +475,55 @@ BAD_PLANS: Final[Mapping[str, BadPlan]] = {
         "plan.rules[0].rate_bp",
         "plan.rules[0].shares[0].role",
         "plan.rules[0].shares[0].share_bp",
+        "plan.rules[0].match.member_tiers[0]",
+        "plan.rules[0].match.campaign_ids[1]",
+        "plan.rules[0].match.purchase",
+        "plan.rules[0].shares[0].absent",
+        "plan.rules[0].base",
+        "plan.rules[0].cost_bearer",
         "plan.rules[1].rate_bp",
         "plan.rules[1].shares",
+        "plan.rules[1].per_unit_minor",
+        "plan.rules[1].floor_minor",
+        "plan.rules[1].cap_minor",
+        "plan.holds[0].channel",
+        "plan.holds[0].days",
+        "plan.holds[1].channel",
+        "plan.holds[1].days",
+        "plan.share_link_hours",
+    ),
+    "one that contradicts itself wherever it can, beside a limit": invalid_plan(
+        lambda w: plan_of(
+            rule_of(rate_bp=1, per_unit_minor=1, floor_minor=2, cap_minor=1),
+            plan_pb2.Rule(rule_id="all", rate_bp=10_001, shares=[owner(6000), owner(4001)]),
+            holds=[plan_pb2.Hold(channel=Channel.CHANNEL_POS)] * 2,
+            **in_days(w, 2, 1),
+        ),
+        "plan.rules[0].per_unit_minor",
+        "plan.rules[0].cap_minor",
+        "plan.rules[1].rule_id",
+        "plan.rules[1].rate_bp",
+        "plan.rules[1].shares",
+        "plan.holds[1].channel",
+        "plan.effective_to_time",
+    ),
+    "one that begins now and has ended": invalid_plan(
+        lambda w: plan_of(effective_to_time=to_timestamp(w.running.now() - timedelta(days=1))),
+        "plan.effective_to_time",
+    ),
+    "a billion fen and one a piece": invalid_plan(
+        lambda w: plan_of(rule_of(rate_bp=0, per_unit_minor=10**9 + 1)), "plan.rules[0].per_unit_minor"
+    ),
+    "1,001 campaigns and 101 tiers": invalid_plan(
+        matching(
+            campaign_ids=[f"c{index}" for index in range(1001)],
+            member_tiers=[f"t{index}" for index in range(101)],
+        ),
+        "plan.rules[0].match.campaign_ids",
+        "plan.rules[0].match.member_tiers",
+    ),
+    "21 holds": invalid_plan(
+        lambda w: plan_of(holds=[plan_pb2.Hold(channel=Channel.CHANNEL_POS)] * 21), "plan.holds"
     ),
     "a share of nothing": invalid_plan(
         lambda w: plan_of(rule_of(share_bp=0)), "plan.rules[0].shares[0].share_bp"

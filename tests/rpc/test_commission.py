@@ -704,3 +704,30 @@ async def test_a_connector_may_report_for_its_brand_alone(world: World, running:
     with running.nothing_written(world.brand_id):
         found = await refusal(stranger.events.IngestOrderEvents(request))
     assert found.reason == "NOT_YOUR_BRAND"
+
+
+async def test_members_hears_of_what_was_bought_and_of_nothing_else(world: World) -> None:
+    """The latest payment of each member, also of one who was known to the order by his identity alone."""
+    member_id, buyer = await world.bound(0)
+    idle_id, _ = await world.bound(1)
+    world.running.later(hours=3)
+    order = world.order(identity=buyer)
+    await world.ingest(order.paid(line_of("coat", 10_000)), order.paid(line_of("scarf", 100), number=2))
+
+    async def told() -> bool:
+        query = {"brand_id": world.brand_id, "member_id": member_id}
+        [member] = world.running.documents("members", "members", query)
+        latest = member.get("last_purchase_time")
+        return latest is not None and latest.replace(tzinfo=UTC) == order.placed_time + timedelta(minutes=2)
+
+    await eventually(told, "members knows of the purchase")
+    [idle] = world.running.documents("members", "members", {"member_id": idle_id})
+    assert "last_purchase_time" not in idle
+
+    async def nothing_left() -> bool:
+        waiting = {"brand_id": world.brand_id, "outbox": {"$exists": True}}
+        return not world.running.documents("commission", "orders", waiting)
+
+    await eventually(nothing_left, "the outbox is empty")
+    await world.ingest(order.refunded(refund_of("coat", 5_000)))
+    assert await nothing_left(), "a refund is no purchase"

@@ -14,8 +14,9 @@ from fractions import Fraction
 from svc_commission import documents
 from svc_commission.rules import admission, order
 from svc_commission.rules.admission import Admission
-from svc_commission.rules.order import Account, Books, Event, Kind, RefundLine, Target
-from svc_commission.rules.plan import BASIS_POINTS
+from svc_commission.rules.event import Event, Kind, Line, RefundLine
+from svc_commission.rules.order import Account, Books, Circumstances, Target
+from svc_commission.rules.plan import BASIS_POINTS, Base
 from tests.strategies import MONTH_STARTS, History
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -24,34 +25,62 @@ Owed = dict[tuple[str, str], int]
 
 def books_of(history: History) -> Books:
     """The books of an order, from all its events at once."""
-    return order.fold(history.events, history.channel, history.attribution, history.plan)
+    return order.fold(history.events, history.channel, history.attribution, history.plan, history.around)
 
 
 def owed_of(history: History) -> Owed:
-    """What is owed in the end, by line and payee: the credits of the account of debts."""
+    """What is owed in the end, held or not, by line and payee: the credits of the accounts of debts."""
     owed: Counter[tuple[str, str]] = Counter()
     for target, amount in books_of(history).targets.items():
-        if target.account is Account.PAYABLE:
+        if target.account is not Account.EXPENSE:
             owed[target.line_id, target.payee] -= amount
     return {key: amount for key, amount in owed.items() if amount}
+
+
+def months_of(history: History) -> list[tuple[datetime, date]]:
+    """When some months begin where the order was sold, and the first day of each."""
+    found = []
+    for starts in MONTH_STARTS[history.attribution.time_zone]:
+        east = starts.day != 1  # there a month begins while UTC still counts the last one
+        first_day = (
+            date(starts.year + starts.month // 12, starts.month % 12 + 1, 1) if east else starts.date()
+        )
+        found.append((starts, first_day))
+    return found
+
+
+def details_of(history: History, line_id: str) -> tuple[Line, int, int]:
+    """A line as its first payment names it, what was paid for it, and what the platform paid beside."""
+    payments = [
+        (event.happened_time, event.event_id, line)
+        for event in history.events
+        if event.kind is Kind.PAID
+        for line in event.lines
+        if line.line_id == line_id
+    ]
+    lines = [line for *_, line in sorted(payments, key=lambda payment: payment[:2])]
+    return lines[0], sum(line.paid_minor for line in lines), sum(line.subsidy_minor for line in lines)
 
 
 def journal_of(history: History, arriving: Sequence[Sequence[Event]]) -> list[dict[str, object]]:
     """The entries that are recorded when events arrive in calls, repeats among them.
 
     Does between calls what the service does: keeps events and targets as documents, admits each event by
-    its id and hash, and posts target minus what was posted.
+    its id and hash, and posts target minus what was posted. Until the last call the order passes for a
+    first purchase and nobody has looked whether to confirm; after it both are as in the history.
     """
     stored: dict[str, Event] = {}
     hashes: dict[str, bytes] = {}
     posted: list[dict[str, object]] = []
     entries: list[dict[str, object]] = []
-    for rev, call in enumerate(arriving, start=1):
+    for rev, call in enumerate([*arriving, []], start=1):
         for event in call:
             body = repr(event).encode()
             if admission.admit(hashes, event.event_id, body) is Admission.NEW:
                 hashes[event.event_id], stored[event.event_id] = body, event
-        books = order.fold(stored.values(), history.channel, history.attribution, history.plan)
+        around = history.around if rev >= len(arriving) else Circumstances(first_purchase=True)
+        so_far = dataclasses.replace(history, events=tuple(stored.values()), around=around)
+        books = books_of(so_far)
         new = order.differences(books.targets, documents.targets_of(posted))
         posted = documents.target_documents(books.targets)
         key = {"_id": "brand|00|POS|1", "brand_id": "brand", "rev": rev, "currency_code": "CNY"}
@@ -85,31 +114,49 @@ def every_month_balances(history: History) -> None:
 def a_month_holds_what_happened_in_it(history: History) -> None:
     """The books up to a month are those of the events that happened before the next one began."""
     targets = books_of(history).targets
-    for starts in MONTH_STARTS[history.attribution.time_zone]:
-        first_day = date(starts.year + starts.month // 12, starts.month % 12 + 1, 1)
-        if starts.day == 1:  # west of Greenwich a month begins after UTC's
-            first_day = starts.date()
+    for starts, first_day in months_of(history):
         before = owed_of(history.of([event for event in history.events if event.happened_time < starts]))
         posted: Counter[tuple[str, str]] = Counter()
         for target, amount in targets.items():
-            if target.account is Account.PAYABLE and target.month < first_day:
+            if target.account is not Account.EXPENSE and target.month < first_day:
                 posted[target.line_id, target.payee] -= amount
         assert {key: amount for key, amount in posted.items() if amount} == before
 
 
 def amounts_are_rounded_to_the_nearest_fen(history: History) -> None:
-    """Each amount of a line is the exact one rounded, halves upwards; nothing is owed without a rule."""
+    """Each amount of a line is the exact one rounded, halves upwards; nothing is owed without a rule.
+
+    Cap and floor hold for what the line earned before anything came back, and nothing is earned of nothing.
+    """
     for line in books_of(history).lines:
-        if line.rule is None:
+        rule = line.rule
+        if rule is None:
             assert (line.earned_minor, line.distributable_minor, line.reversed_minor) == (0, 0, 0)
             continue
-        shares = sum(share for _, share in line.rule.shares)
-        _is_rounded(line.earned_minor, Fraction(line.paid_minor * line.rule.rate_bp, BASIS_POINTS))
+        details, paid, subsidy = details_of(history, line.line_id)
+        base = paid + subsidy if rule.base is Base.PAID_PLUS_SUBSIDY else paid
+        exact = Fraction(base * rule.rate_bp, BASIS_POINTS) + rule.per_unit_minor * details.quantity
+        exact = max(exact, Fraction(rule.floor_minor))
+        if rule.cap_minor is not None:
+            exact = min(exact, Fraction(rule.cap_minor))
+        _is_rounded(line.earned_minor, exact if paid else Fraction(0))
+        shares = sum(part.share_bp for part in line.parts)
         _is_rounded(line.distributable_minor, Fraction(line.earned_minor * shares, BASIS_POINTS))
-        taken = Fraction(line.distributable_minor * line.refunded_minor, line.paid_minor or 1)
-        _is_rounded(line.reversed_minor, taken)
+        back = Fraction(line.refunded_minor, paid) if paid else Fraction(0)
+        if rule.per_unit_minor and back < 1:
+            back = Fraction(min(_pieces_back(history, line.line_id), details.quantity), details.quantity)
+        _is_rounded(line.reversed_minor, line.distributable_minor * back)
         assert sum(part.earned_minor for part in line.parts) == line.distributable_minor
         assert sum(part.reversed_minor for part in line.parts) == line.reversed_minor
+
+
+def _pieces_back(history: History, line_id: str) -> int:
+    return sum(
+        refund.quantity
+        for event in history.refunds
+        for refund in event.refund_lines
+        if refund.line_id == line_id
+    )
 
 
 def _is_rounded(amount: int, exact: Fraction) -> None:
@@ -120,7 +167,7 @@ def nobody_gives_back_more_than_she_got(history: History) -> None:
     """What is taken back lies between nothing and what was earned, for each line and each payee."""
     for line in books_of(history).lines:
         assert 0 <= line.refunded_minor <= line.paid_minor
-        assert 0 <= line.reversed_minor <= line.distributable_minor <= line.earned_minor <= line.paid_minor
+        assert 0 <= line.reversed_minor <= line.distributable_minor <= line.earned_minor
         assert all(0 <= part.reversed_minor <= part.earned_minor for part in line.parts)
 
 
@@ -147,14 +194,18 @@ def partial_refunds_are_one_full_refund(history: History) -> None:
     if not history.refunds:
         return
     by_line: Counter[str] = Counter()
+    pieces: Counter[str] = Counter()
     for event in history.refunds:
         for refund in event.refund_lines:
             by_line[refund.line_id] += refund.refunded_minor
+            pieces[refund.line_id] += refund.quantity
     whole = Event(
         "REFUND:whole",
         Kind.REFUNDED,
         history.refunds[-1].happened_time,
-        refund_lines=tuple(RefundLine(line_id, amount, 1) for line_id, amount in by_line.items()),
+        refund_lines=tuple(
+            RefundLine(line_id, amount, pieces[line_id]) for line_id, amount in by_line.items()
+        ),
         goodwill_minor=sum(event.goodwill_minor for event in history.refunds),
     )
     others = [event for event in history.events if event.kind is not Kind.REFUNDED]
@@ -243,10 +294,7 @@ def credits_fall_on_the_day(history: History) -> None:
     for credit in books_of(history).sales_credits:
         if credit.store_id == history.attribution.selling_store_id:
             in_months[credit.date.replace(day=1)] += credit.amount_minor
-    for starts in MONTH_STARTS[history.attribution.time_zone]:
-        first_day = date(starts.year + starts.month // 12, starts.month % 12 + 1, 1)
-        if starts.day == 1:
-            first_day = starts.date()
+    for starts, first_day in months_of(history):
         before = books_of(history.of([one for one in history.events if one.happened_time < starts]))
         net = sum(line.paid_minor - line.refunded_minor for line in before.lines)
         assert sum(amount for month, amount in in_months.items() if month < first_day) == net

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chassis.errors import Invalid, Refused
 from svc_commission.rules import admission
 from svc_commission.rules.admission import Admission
-from svc_commission.rules.order import Event, Kind, Line, RefundLine
+from svc_commission.rules.event import Event, Kind, Line, RefundLine
 
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)
 LINE = Line("A", "sku", "", 1, 100, 100)

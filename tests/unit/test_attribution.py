@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
 
-from svc_commission.rules.attribution import Attribution, OwnerBasis, StandingBinding, attributed
+from svc_commission.rules.attribution import (
+    Attribution,
+    Facts,
+    Guide,
+    OpenedLink,
+    OwnerBasis,
+    StandingBinding,
+    attributed,
+    managed_store,
+)
+from svc_commission.rules.plan import PayeeRole
+from tests.unit import sale_laws
 
 PLACED = datetime(2026, 3, 10, 4, tzinfo=UTC)
 ANN = StandingBinding(member_id="member", binding_id="member.1", guide_id="ann", store_id="east")
 NOBODY = StandingBinding("", "", "", "")
 
 
-def attribution(bound: StandingBinding, *, selling: str = "", flagship: str = "") -> Attribution:
+def attribution(
+    bound: StandingBinding,
+    *,
+    selling: str = "",
+    flagship: str = "",
+    serving: str = "",
+    link: OpenedLink | None = None,
+) -> Attribution:
     """The attribution of an order that was placed at noon and heard of an hour later."""
-    return attributed(
-        bound,
+    facts = Facts(
         selling_store_id=selling,
         flagship_store_id=flagship,
+        serving_guide_id=serving,
+        campaign_id="spring",
+        member_tier="gold",
+        link=link,
         as_of_time=PLACED,
         known_at_time=PLACED + timedelta(hours=1),
-        plan_id="plan",
         time_zone="Asia/Shanghai",
     )
+    return attributed(bound, facts, plan_id="plan")
 
 
 def test_the_guide_whose_member_bought_owns_the_sale_wherever_he_bought() -> None:
@@ -90,3 +112,98 @@ def test_every_sale_is_owned_and_credited() -> None:
         found = attribution(bound, selling=selling, flagship=flagship)
         assert found.owner not in ("guide:", "pool:")
         assert found.selling_store_id in found.credited_stores()
+
+
+def opened(hours_before: float, maker: str = "bea", parent: str = "") -> OpenedLink:
+    """A share link that the buyer opened some hours before he ordered."""
+    return OpenedLink(PLACED - timedelta(hours=hours_before), maker, parent)
+
+
+@pytest.mark.parametrize(
+    ("bound", "link", "serving", "owner", "basis"),
+    [
+        (ANN, opened(1), "cat", "guide:ann", OwnerBasis.BINDING),
+        (NOBODY, opened(1), "cat", "guide:bea", OwnerBasis.SHARE_LINK),
+        (NOBODY, None, "cat", "guide:cat", OwnerBasis.SERVING_GUIDE),
+        (NOBODY, opened(1, maker=""), "cat", "guide:cat", OwnerBasis.SERVING_GUIDE),
+        (NOBODY, None, "", "pool:west", OwnerBasis.STORE_POOL),
+    ],
+    ids=["bound", "opened a link", "served", "link of a member", "nobody"],
+)
+def test_the_strongest_claim_owns_the_sale(
+    bound: StandingBinding, link: OpenedLink | None, serving: str, owner: str, basis: OwnerBasis
+) -> None:
+    """Binding before share link before the guide at the till before the pool."""
+    found = attribution(bound, selling="west", link=link, serving=serving)
+    assert (found.owner, found.owner_basis) == (owner, basis)
+
+
+SECOND = 1 / 3600
+
+
+@pytest.mark.parametrize(
+    ("hours", "valid", "counts"),
+    [
+        (0, 72, True),
+        (72, 72, True),
+        (72 + SECOND, 72, False),
+        (-SECOND, 72, False),
+        (24 + SECOND, 24, False),
+        (72 + SECOND, 720, True),
+    ],
+)
+def test_a_share_link_counts_for_so_long_before_the_order(hours: float, valid: int, counts: bool) -> None:
+    """72 hours, or what the plan says; and never one that was opened after it."""
+    assert opened(hours).counts(PLACED, timedelta(hours=valid)) is counts
+
+
+HIRED = datetime(2026, 1, 1, tzinfo=UTC)
+BEA = Guide(((HIRED, "south"), (PLACED, "north")), None)
+
+
+@pytest.mark.parametrize(
+    ("bound", "link", "managed"),
+    [
+        (ANN, opened(1), "east"),
+        (replace(ANN, guide_id=""), None, "east"),
+        (NOBODY, opened(1), "north"),
+        (NOBODY, None, "west"),
+    ],
+    ids=["bound", "bound to a pool", "opened a link", "nobody"],
+)
+def test_the_manager_of_the_owners_store_has_a_part(
+    bound: StandingBinding, link: OpenedLink | None, managed: str
+) -> None:
+    """The binding's store; else where the owner stood when he ordered; else the store whose pool owns it."""
+    found = attribution(bound, selling="west", link=link)
+    assert managed_store(found, {"bea": BEA, "cat": Guide(((HIRED, "moon"),), None)}) == managed
+
+
+def test_a_guide_is_where_she_was_when_the_buyer_ordered_and_until_she_left() -> None:
+    """What she did before or since counts for other orders."""
+    moment = timedelta(milliseconds=1)
+    assert [BEA.store_at(time) for time in (PLACED - moment, PLACED)] == ["south", "north"]
+    assert BEA.store_at(HIRED - moment) == "south"
+    left = replace(BEA, resign_time=PLACED)
+    assert [left.employed_at(time) for time in (PLACED - moment, PLACED)] == [True, False]
+    assert BEA.employed_at(PLACED)
+
+
+def test_everybody_who_had_a_part_in_the_sale_fills_her_role() -> None:
+    """The makers of both links, the guide at the till and the owner; a role without anybody is left out."""
+    found = attribution(ANN, selling="west", serving="cat", link=opened(2, "bea", "dot"))
+    assert found.payees() == {
+        PayeeRole.OWNER: "guide:ann",
+        PayeeRole.SERVING: "guide:cat",
+        PayeeRole.REFERRER_1: "guide:bea",
+        PayeeRole.REFERRER_2: "guide:dot",
+    }
+    assert attribution(NOBODY, selling="west").payees() == {PayeeRole.OWNER: "pool:west"}
+    assert (found.campaign_id, found.member_tier) == ("spring", "gold")
+
+
+@pytest.mark.parametrize("law", sale_laws.LAWS)
+def test_every_sale_obeys(law: Callable[[sale_laws.SaleToAttribute], None]) -> None:
+    """All combinations of binding, link, guide at the till and store, not those that somebody thought of."""
+    for sale in sale_laws.SALES:
+        law(sale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,15 @@ from hypothesis import strategies as st
 
 from svc_commission.rules import order
 from svc_commission.rules.attribution import Attribution, OwnerBasis
-from svc_commission.rules.order import Account, Books, Event, Kind, Line, RefundLine, SalesCredit, Target
-from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule
-from tests.strategies import History, arrivals, histories, paid_histories
+from svc_commission.rules.event import Event, Kind, Line, RefundLine
+from svc_commission.rules.line import LineBooks, Totals
+from svc_commission.rules.order import Account, Books, SalesCredit, Target
+from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule, Share
+from tests.strategies import History, arrivals, held_histories, histories, paid_histories
 from tests.unit import order_laws as laws
 
 
-@given(st.data(), paid_histories())
+@given(st.data(), st.one_of(paid_histories(), held_histories()))
 def test_any_arrival_gives_the_same_books(data: st.DataObject, history: History) -> None:
     """The heart of the service: whatever the networks do to the events, everybody is owed the same."""
     laws.any_arrival_gives_the_same_books(history, data.draw(arrivals(history.events)))
@@ -116,7 +119,7 @@ PAID = Event("PAID:1", Kind.PAID, NOON, lines=LINES)
 
 def books(*events: Event, share_bp: int = 10_000, rate_bp: int = 1000) -> Books:
     """The books of the worked order."""
-    shares = ((PayeeRole.OWNER, share_bp),)
+    shares = (Share(PayeeRole.OWNER, share_bp),)
     rules = (
         Rule("shoes", Match(category_ids=frozenset({"shoes"})), rate_bp, shares),
         Rule("rest", Match(), 0, shares),
@@ -269,6 +272,38 @@ def test_placing_shipping_and_receiving_move_no_money() -> None:
     shipped, received = Event("SHIPPED:1", Kind.SHIPPED, NOON), Event("RECEIVED", Kind.RECEIVED, NOON)
     assert books(placed, shipped, received).targets == {}
     assert books(placed, PAID, shipped, received) == books(PAID)
+
+
+def test_an_event_computes_no_more_lines_than_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order of many payments would hold up all others; also one that was cancelled, or full of gifts."""
+    computed: list[str] = []
+    whole = Totals.books
+
+    def counted(self: Totals, line: Line, *rest: Any) -> LineBooks:
+        computed.append(line.line_id)
+        return whole(self, line, *rest)
+
+    monkeypatch.setattr(Totals, "books", counted)
+    payments = [
+        Event(
+            f"PAID:{number}",
+            Kind.PAID,
+            NOON + timedelta(minutes=number),
+            lines=tuple(Line(f"{number}-{price}", "sku", "", 1, price, price) for price in (0, 100)),
+        )
+        for number in range(20)
+    ]
+    lines = {line.line_id for payment in payments for line in payment.lines}
+    closed = Event("CLOSED", Kind.CLOSED, NOON - timedelta(days=1))
+    for events, more in [
+        (payments, []),
+        ([*payments, closed], []),
+        ([*payments, refund(1, 1, **{"3-100": 5})], ["3-100"]),
+        ([*payments, refund(1, 1, goodwill_minor=2000)], [one for one in lines if one.endswith("-100")]),
+    ]:
+        computed.clear()
+        books(*events)
+        assert sorted(computed) == sorted([*lines, *more])
 
 
 def test_without_a_plan_a_sale_is_credited_and_nothing_is_owed() -> None:

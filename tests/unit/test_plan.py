@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,12 +12,12 @@ from hypothesis import strategies as st
 
 from chassis.errors import Refused
 from svc_commission.rules import plan as rules
-from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule
+from svc_commission.rules.plan import Match, PayeeRole, Plan, Purchase, Rule, Sale, Share
 
 MARCH = datetime(2026, 2, 28, 16, tzinfo=UTC)
 DAY = timedelta(days=1)
 MILLISECOND = timedelta(milliseconds=1)
-OWNER = ((PayeeRole.OWNER, 10_000),)
+OWNER = (Share(PayeeRole.OWNER, 10_000),)
 Interval = tuple[int, int | None]
 
 
@@ -27,14 +29,15 @@ def plan(start: int = 0, end: int | None = None, *with_rules: Rule, plan_id: str
 
 def rule(rule_id: str, **match: set[str]) -> Rule:
     """A rule that decides lines with these properties."""
-    return Rule(rule_id, Match(**{name: frozenset(values) for name, values in match.items()}), 300, OWNER)
+    conditions: dict[str, Any] = {name: frozenset(values) for name, values in match.items()}
+    return Rule(rule_id, Match(**conditions), 300, OWNER)
 
 
 def decides(
     line_plan: Plan, *, channel: str = "POS", store: str = "east", category: str = "", sku: str = "s"
 ) -> str:
     """The id of the rule that decides a line; empty: none."""
-    found = line_plan.rule_for(channel, store, category, sku)
+    found = line_plan.rule_for(Sale(channel, store), category, sku)
     return found.rule_id if found else ""
 
 
@@ -60,6 +63,28 @@ def test_all_conditions_of_a_rule_must_hold() -> None:
 def test_a_line_that_no_rule_matches_is_decided_by_none() -> None:
     """It earns nothing; that is no error."""
     assert decides(plan(0, None, rule("shoes", category_ids={"shoes"})), category="") == ""
+
+
+@pytest.mark.parametrize(("first", "expected"), [(True, "first"), (False, "repeat")])
+def test_a_members_purchase_is_his_first_or_a_repeat(first: bool, expected: str) -> None:
+    """Never both, never neither; who is no member repeats. A rule without a condition takes both."""
+    conditions = {
+        purchase: Rule(purchase.lower(), Match(purchase=purchase), 300, OWNER) for purchase in Purchase
+    }
+    made = Sale("POS", "east", first_purchase=first)
+    for rules_of in permutations([Purchase.FIRST, Purchase.REPEAT]):
+        found = plan(0, None, *[conditions[one] for one in rules_of]).rule_for(made, "", "s")
+        assert found is conditions[Purchase(expected.upper())]
+    assert plan(0, None, conditions[Purchase.ANY]).rule_for(made, "", "s")
+
+
+@pytest.mark.parametrize("condition", ["member_tiers", "campaign_ids"])
+def test_who_has_no_tier_or_campaign_meets_no_condition_on_it(condition: str) -> None:
+    """Nothing is not one of the values."""
+    strict = plan(0, None, rule("one", **{condition: {"gold", "spring"}}))
+    for tier, campaign, meets in [("gold", "spring", True), ("", "", False), ("lead", "autumn", False)]:
+        found = strict.rule_for(Sale("POS", "east", tier, campaign), "", "s")
+        assert (found is not None) is meets
 
 
 def test_a_condition_admits_each_of_its_values() -> None:
@@ -158,37 +183,55 @@ def test_shares_of_more_than_the_whole_are_an_offence() -> None:
     """10,000 basis points can be shared out, and not one more."""
 
     def sharing(*shares: int) -> Plan:
-        return plan(0, None, Rule("one", Match(), 300, tuple((PayeeRole.OWNER, share) for share in shares)))
+        split = tuple(Share(PayeeRole.OWNER, share) for share in shares)
+        return plan(0, None, Rule("one", Match(), 300, split))
 
     assert fields(sharing(10_000)) == set()
-    assert fields(sharing(10_001)) == {"plan.rules[0].shares"}
-    assert "plan.rules[0].shares" in fields(sharing(5000, 5001))
+    assert fields(sharing(10_001)) == {"rules[0].shares"}
+    assert "rules[0].shares" in fields(sharing(5000, 5001))
 
 
 def test_a_role_named_twice_is_an_offence() -> None:
     """Who shares twice should be given the sum."""
-    twice = Rule("one", Match(), 300, ((PayeeRole.OWNER, 100), (PayeeRole.OWNER, 100)))
-    assert fields(plan(0, None, twice)) == {"plan.rules[0].shares"}
+    twice = Rule("one", Match(), 300, (Share(PayeeRole.OWNER, 100), Share(PayeeRole.OWNER, 100)))
+    assert fields(plan(0, None, twice)) == {"rules[0].shares"}
 
 
 def test_a_plan_that_ends_before_it_begins_is_an_offence() -> None:
     """Or as it begins: it would never be in force."""
     assert fields(plan(5, 6)) == set()
-    assert fields(plan(5, 5)) == {"plan.effective_to_time"}
-    assert fields(plan(5, 4)) == {"plan.effective_to_time"}
+    assert fields(plan(5, 5)) == {"effective_to_time"}
+    assert fields(plan(5, 4)) == {"effective_to_time"}
+
+
+def test_a_rate_beside_an_amount_per_piece_is_an_offence() -> None:
+    """Whether both were to be added nobody can know."""
+    by_rate, by_piece = Rule("a", Match(), 300, OWNER), Rule("b", Match(), 0, OWNER, per_unit_minor=50)
+    assert fields(plan(0, None, by_rate, by_piece)) == set()
+    both = Rule("c", Match(), 1, OWNER, per_unit_minor=1)
+    assert fields(plan(0, None, by_rate, both)) == {"rules[1].per_unit_minor"}
+
+
+@pytest.mark.parametrize(
+    ("floor", "cap", "offends"), [(5, 5, False), (0, 0, False), (5, 4, True), (5, None, False)]
+)
+def test_a_cap_below_the_floor_is_an_offence(floor: int, cap: int | None, offends: bool) -> None:
+    """A line cannot earn at least 5 and at most 4."""
+    one = Rule("one", Match(), 300, OWNER, floor_minor=floor, cap_minor=cap)
+    assert fields(plan(0, None, one)) == ({"rules[0].cap_minor"} if offends else set())
 
 
 def test_two_rules_of_one_id_are_an_offence() -> None:
     """An explanation could not say which of them it was."""
-    assert fields(plan(0, None, rule("a"), rule("b"), rule("a"))) == {"plan.rules[2].rule_id"}
+    assert fields(plan(0, None, rule("a"), rule("b"), rule("a"))) == {"rules[2].rule_id"}
 
 
 def test_all_offences_are_named_at_once() -> None:
     """Nobody mends a plan field by field."""
-    bad = Rule("one", Match(), 300, ((PayeeRole.OWNER, 9000), (PayeeRole.OWNER, 9000)))
+    bad = Rule("one", Match(), 300, (Share(PayeeRole.OWNER, 9000), Share(PayeeRole.OWNER, 9000)))
     assert fields(plan(5, 4, bad, bad)) == {
-        "plan.effective_to_time",
-        "plan.rules[0].shares",
-        "plan.rules[1].shares",
-        "plan.rules[1].rule_id",
+        "effective_to_time",
+        "rules[0].shares",
+        "rules[1].shares",
+        "rules[1].rule_id",
     }

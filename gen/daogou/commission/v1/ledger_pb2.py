@@ -31,7 +31,7 @@ from daogou.common.v1 import limits_pb2 as daogou_dot_common_dot_v1_dot_limits__
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!daogou/commission/v1/ledger.proto\x12\x14\x64\x61ogou.commission.v1\x1a&daogou/commission/v1/order_event.proto\x1a\x1f\x64\x61ogou/commission/v1/plan.proto\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1e\x64\x61ogou/common/v1/channel.proto\x1a\x1b\x64\x61ogou/common/v1/date.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x05Payee\x12\x1a\n\x08guide_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12\x1f\n\rpool_store_id\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x42\x07\n\x05payee\"\x8c\x01\n\x07Posting\x12.\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0e\x32\x1d.daogou.commission.v1.Account\x12*\n\x05payee\x18\x02 \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12\x0f\n\x07line_id\x18\x03 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\"\xc5\x01\n\x05\x45ntry\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12-\n\rposting_month\x18\x02 \x01(\x0b\x32\x16.daogou.common.v1.Date\x12\x31\n\rrecorded_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x63\x61use_event_ids\x18\x04 \x03(\t\x12/\n\x08postings\x18\x05 \x03(\x0b\x32\x1d.daogou.commission.v1.Posting\"\xd8\x02\n\x0b\x41ttribution\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x12\n\nbinding_id\x18\x02 \x01(\t\x12*\n\x05owner\x18\x03 \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12\x35\n\x0bowner_basis\x18\x04 \x01(\x0e\x32 .daogou.commission.v1.OwnerBasis\x12\x18\n\x10selling_store_id\x18\x05 \x01(\t\x12\x16\n\x0eowner_store_id\x18\x06 \x01(\t\x12\x19\n\x11\x66lagship_store_id\x18\x07 \x01(\t\x12.\n\nas_of_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rknown_at_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07plan_id\x18\n \x01(\t\"[\n\x0bSalesCredit\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12$\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x16.daogou.common.v1.Date\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\"\xa8\x01\n\nSharedLine\x12*\n\x05payee\x18\x01 \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12.\n\x05roles\x18\x02 \x03(\x0e\x32\x1f.daogou.commission.v1.PayeeRole\x12\x10\n\x08share_bp\x18\x03 \x01(\x05\x12\x14\n\x0c\x65\x61rned_minor\x18\x04 \x01(\x03\x12\x16\n\x0ereversed_minor\x18\x05 \x01(\x03\"\xeb\x01\n\rExplainedLine\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0f\n\x07rule_id\x18\x02 \x01(\t\x12\x0f\n\x07rate_bp\x18\x03 \x01(\x05\x12\x12\n\npaid_minor\x18\x04 \x01(\x03\x12\x16\n\x0erefunded_minor\x18\x05 \x01(\x03\x12\x14\n\x0c\x65\x61rned_minor\x18\x06 \x01(\x03\x12\x1b\n\x13\x64istributable_minor\x18\x07 \x01(\x03\x12\x16\n\x0ereversed_minor\x18\x08 \x01(\x03\x12\x30\n\x06shared\x18\t \x03(\x0b\x32 .daogou.commission.v1.SharedLine\"\xab\x01\n\x11GetBalanceRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08guide_id\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12\x1f\n\rpool_store_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x05payee\x12\x04\x98\xb5\x18\x01\"B\n\x12GetBalanceResponse\x12\x15\n\rpayable_minor\x18\x01 \x01(\x03\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\"d\n\x16GetTrialBalanceRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfa\x01\n\x17GetTrialBalanceResponse\x12J\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x38.daogou.commission.v1.GetTrialBalanceResponse.AccountSum\x12\x13\n\x0btotal_minor\x18\x02 \x01(\x03\x12\x13\n\x0b\x65ntry_count\x18\x03 \x01(\x03\x12\x15\n\rcurrency_code\x18\x04 \x01(\t\x1aR\n\nAccountSum\x12.\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0e\x32\x1d.daogou.commission.v1.Account\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\"\x81\x01\n\x13\x45xplainOrderRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x32\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x19.daogou.common.v1.ChannelB\x06\x92\xb5\x18\x02\x08\x01\x12\x1a\n\x08order_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\"\xb7\x04\n\x14\x45xplainOrderResponse\x12\x46\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x36.daogou.commission.v1.ExplainOrderResponse.StoredEvent\x12\x36\n\x0b\x61ttribution\x18\x02 \x01(\x0b\x32!.daogou.commission.v1.Attribution\x12\x32\n\x05lines\x18\x03 \x03(\x0b\x32#.daogou.commission.v1.ExplainedLine\x12\x38\n\rsales_credits\x18\x04 \x03(\x0b\x32!.daogou.commission.v1.SalesCredit\x12,\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x1b.daogou.commission.v1.Entry\x12\x1b\n\x13refund_excess_minor\x18\x06 \x01(\x03\x12\x13\n\x0b\x62ooks_agree\x18\x07 \x01(\x08\x12\x15\n\rcurrency_code\x18\x08 \x01(\t\x1a\xb9\x01\n\x0bStoredEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.daogou.commission.v1.OrderEventKind\x12\x31\n\rhappened_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*L\n\x07\x41\x63\x63ount\x12\x17\n\x13\x41\x43\x43OUNT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43\x43OUNT_EXPENSE\x10\x01\x12\x13\n\x0f\x41\x43\x43OUNT_PAYABLE\x10\x02*^\n\nOwnerBasis\x12\x1b\n\x17OWNER_BASIS_UNSPECIFIED\x10\x00\x12\x17\n\x13OWNER_BASIS_BINDING\x10\x01\x12\x1a\n\x16OWNER_BASIS_STORE_POOL\x10\x02\x32\xec\x02\n\rLedgerService\x12l\n\nGetBalance\x12\'.daogou.commission.v1.GetBalanceRequest\x1a(.daogou.commission.v1.GetBalanceResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x03\x04\x07\x10\x04\x12z\n\x0fGetTrialBalance\x12,.daogou.commission.v1.GetTrialBalanceRequest\x1a-.daogou.commission.v1.GetTrialBalanceResponse\"\n\x8a\xb5\x18\x06\n\x02\x01\x04\x10\x02\x12q\n\x0c\x45xplainOrder\x12).daogou.commission.v1.ExplainOrderRequest\x1a*.daogou.commission.v1.ExplainOrderResponse\"\n\x8a\xb5\x18\x06\n\x02\x03\x04\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!daogou/commission/v1/ledger.proto\x12\x14\x64\x61ogou.commission.v1\x1a&daogou/commission/v1/order_event.proto\x1a\x1f\x64\x61ogou/commission/v1/plan.proto\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1e\x64\x61ogou/common/v1/channel.proto\x1a\x1b\x64\x61ogou/common/v1/date.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"q\n\x05Payee\x12\x1a\n\x08guide_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12\x1f\n\rpool_store_id\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12\"\n\x10\x62\x65\x61ring_store_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x42\x07\n\x05payee\"\x8c\x01\n\x07Posting\x12.\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0e\x32\x1d.daogou.commission.v1.Account\x12*\n\x05payee\x18\x02 \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12\x0f\n\x07line_id\x18\x03 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\"\xc5\x01\n\x05\x45ntry\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12-\n\rposting_month\x18\x02 \x01(\x0b\x32\x16.daogou.common.v1.Date\x12\x31\n\rrecorded_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x63\x61use_event_ids\x18\x04 \x03(\t\x12/\n\x08postings\x18\x05 \x03(\x0b\x32\x1d.daogou.commission.v1.Posting\"\xc6\x04\n\x0b\x41ttribution\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x12\n\nbinding_id\x18\x02 \x01(\t\x12*\n\x05owner\x18\x03 \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12\x35\n\x0bowner_basis\x18\x04 \x01(\x0e\x32 .daogou.commission.v1.OwnerBasis\x12\x18\n\x10selling_store_id\x18\x05 \x01(\t\x12\x16\n\x0eowner_store_id\x18\x06 \x01(\t\x12\x19\n\x11\x66lagship_store_id\x18\x07 \x01(\t\x12.\n\nas_of_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rknown_at_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07plan_id\x18\n \x01(\t\x12,\n\x07serving\x18\x0b \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12/\n\nreferrer_1\x18\x0c \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12/\n\nreferrer_2\x18\r \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12\x32\n\rstore_manager\x18\x0e \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12\x13\n\x0bmember_tier\x18\x0f \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x10 \x01(\t\"[\n\x0bSalesCredit\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12$\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x16.daogou.common.v1.Date\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\"\xa8\x01\n\nSharedLine\x12*\n\x05payee\x18\x01 \x01(\x0b\x32\x1b.daogou.commission.v1.Payee\x12.\n\x05roles\x18\x02 \x03(\x0e\x32\x1f.daogou.commission.v1.PayeeRole\x12\x10\n\x08share_bp\x18\x03 \x01(\x05\x12\x14\n\x0c\x65\x61rned_minor\x18\x04 \x01(\x03\x12\x16\n\x0ereversed_minor\x18\x05 \x01(\x03\"\x9e\x02\n\rExplainedLine\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0f\n\x07rule_id\x18\x02 \x01(\t\x12\x0f\n\x07rate_bp\x18\x03 \x01(\x05\x12\x12\n\npaid_minor\x18\x04 \x01(\x03\x12\x16\n\x0erefunded_minor\x18\x05 \x01(\x03\x12\x14\n\x0c\x65\x61rned_minor\x18\x06 \x01(\x03\x12\x1b\n\x13\x64istributable_minor\x18\x07 \x01(\x03\x12\x16\n\x0ereversed_minor\x18\x08 \x01(\x03\x12\x30\n\x06shared\x18\t \x03(\x0b\x32 .daogou.commission.v1.SharedLine\x12\x16\n\x0eper_unit_minor\x18\n \x01(\x03\x12\x19\n\x11returned_quantity\x18\x0b \x01(\x05\"\xab\x01\n\x11GetBalanceRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08guide_id\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12\x1f\n\rpool_store_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x05payee\x12\x04\x98\xb5\x18\x01\"V\n\x12GetBalanceResponse\x12\x15\n\rpayable_minor\x18\x01 \x01(\x03\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12\x12\n\nheld_minor\x18\x03 \x01(\x03\"d\n\x16GetTrialBalanceRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfa\x01\n\x17GetTrialBalanceResponse\x12J\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x38.daogou.commission.v1.GetTrialBalanceResponse.AccountSum\x12\x13\n\x0btotal_minor\x18\x02 \x01(\x03\x12\x13\n\x0b\x65ntry_count\x18\x03 \x01(\x03\x12\x15\n\rcurrency_code\x18\x04 \x01(\t\x1aR\n\nAccountSum\x12.\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0e\x32\x1d.daogou.commission.v1.Account\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\"\x81\x01\n\x13\x45xplainOrderRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x32\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x19.daogou.common.v1.ChannelB\x06\x92\xb5\x18\x02\x08\x01\x12\x1a\n\x08order_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\"\x81\x05\n\x14\x45xplainOrderResponse\x12\x46\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x36.daogou.commission.v1.ExplainOrderResponse.StoredEvent\x12\x36\n\x0b\x61ttribution\x18\x02 \x01(\x0b\x32!.daogou.commission.v1.Attribution\x12\x32\n\x05lines\x18\x03 \x03(\x0b\x32#.daogou.commission.v1.ExplainedLine\x12\x38\n\rsales_credits\x18\x04 \x03(\x0b\x32!.daogou.commission.v1.SalesCredit\x12,\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x1b.daogou.commission.v1.Entry\x12\x1b\n\x13refund_excess_minor\x18\x06 \x01(\x03\x12\x13\n\x0b\x62ooks_agree\x18\x07 \x01(\x08\x12\x15\n\rcurrency_code\x18\x08 \x01(\t\x12\x30\n\x0c\x63onfirm_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x66irst_purchase\x18\n \x01(\x08\x1a\xb9\x01\n\x0bStoredEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.daogou.commission.v1.OrderEventKind\x12\x31\n\rhappened_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*^\n\x07\x41\x63\x63ount\x12\x17\n\x13\x41\x43\x43OUNT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43\x43OUNT_EXPENSE\x10\x01\x12\x13\n\x0f\x41\x43\x43OUNT_PAYABLE\x10\x02\x12\x10\n\x0c\x41\x43\x43OUNT_HELD\x10\x03*\x99\x01\n\nOwnerBasis\x12\x1b\n\x17OWNER_BASIS_UNSPECIFIED\x10\x00\x12\x17\n\x13OWNER_BASIS_BINDING\x10\x01\x12\x1a\n\x16OWNER_BASIS_STORE_POOL\x10\x02\x12\x1a\n\x16OWNER_BASIS_SHARE_LINK\x10\x03\x12\x1d\n\x19OWNER_BASIS_SERVING_GUIDE\x10\x04\x32\xec\x02\n\rLedgerService\x12l\n\nGetBalance\x12\'.daogou.commission.v1.GetBalanceRequest\x1a(.daogou.commission.v1.GetBalanceResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x03\x04\x07\x10\x04\x12z\n\x0fGetTrialBalance\x12,.daogou.commission.v1.GetTrialBalanceRequest\x1a-.daogou.commission.v1.GetTrialBalanceResponse\"\n\x8a\xb5\x18\x06\n\x02\x01\x04\x10\x02\x12q\n\x0c\x45xplainOrder\x12).daogou.commission.v1.ExplainOrderRequest\x1a*.daogou.commission.v1.ExplainOrderResponse\"\n\x8a\xb5\x18\x06\n\x02\x03\x04\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYEE'].fields_by_name['guide_id']._serialized_options = b'\222\265\030\002\020\001'
   _globals['_PAYEE'].fields_by_name['pool_store_id']._loaded_options = None
   _globals['_PAYEE'].fields_by_name['pool_store_id']._serialized_options = b'\222\265\030\002\020\001'
+  _globals['_PAYEE'].fields_by_name['bearing_store_id']._loaded_options = None
+  _globals['_PAYEE'].fields_by_name['bearing_store_id']._serialized_options = b'\222\265\030\002\020\001'
   _globals['_GETBALANCEREQUEST'].oneofs_by_name['payee']._loaded_options = None
   _globals['_GETBALANCEREQUEST'].oneofs_by_name['payee']._serialized_options = b'\230\265\030\001'
   _globals['_GETBALANCEREQUEST'].fields_by_name['brand_id']._loaded_options = None
@@ -64,40 +66,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEDGERSERVICE'].methods_by_name['GetTrialBalance']._serialized_options = b'\212\265\030\006\n\002\001\004\020\002'
   _globals['_LEDGERSERVICE'].methods_by_name['ExplainOrder']._loaded_options = None
   _globals['_LEDGERSERVICE'].methods_by_name['ExplainOrder']._serialized_options = b'\212\265\030\006\n\002\003\004\020\002'
-  _globals['_ACCOUNT']._serialized_start=2858
-  _globals['_ACCOUNT']._serialized_end=2934
-  _globals['_OWNERBASIS']._serialized_start=2936
-  _globals['_OWNERBASIS']._serialized_end=3030
+  _globals['_ACCOUNT']._serialized_start=3277
+  _globals['_ACCOUNT']._serialized_end=3371
+  _globals['_OWNERBASIS']._serialized_start=3374
+  _globals['_OWNERBASIS']._serialized_end=3527
   _globals['_PAYEE']._serialized_start=288
-  _globals['_PAYEE']._serialized_end=365
-  _globals['_POSTING']._serialized_start=368
-  _globals['_POSTING']._serialized_end=508
-  _globals['_ENTRY']._serialized_start=511
-  _globals['_ENTRY']._serialized_end=708
-  _globals['_ATTRIBUTION']._serialized_start=711
-  _globals['_ATTRIBUTION']._serialized_end=1055
-  _globals['_SALESCREDIT']._serialized_start=1057
-  _globals['_SALESCREDIT']._serialized_end=1148
-  _globals['_SHAREDLINE']._serialized_start=1151
-  _globals['_SHAREDLINE']._serialized_end=1319
-  _globals['_EXPLAINEDLINE']._serialized_start=1322
-  _globals['_EXPLAINEDLINE']._serialized_end=1557
-  _globals['_GETBALANCEREQUEST']._serialized_start=1560
-  _globals['_GETBALANCEREQUEST']._serialized_end=1731
-  _globals['_GETBALANCERESPONSE']._serialized_start=1733
-  _globals['_GETBALANCERESPONSE']._serialized_end=1799
-  _globals['_GETTRIALBALANCEREQUEST']._serialized_start=1801
-  _globals['_GETTRIALBALANCEREQUEST']._serialized_end=1901
-  _globals['_GETTRIALBALANCERESPONSE']._serialized_start=1904
-  _globals['_GETTRIALBALANCERESPONSE']._serialized_end=2154
-  _globals['_GETTRIALBALANCERESPONSE_ACCOUNTSUM']._serialized_start=2072
-  _globals['_GETTRIALBALANCERESPONSE_ACCOUNTSUM']._serialized_end=2154
-  _globals['_EXPLAINORDERREQUEST']._serialized_start=2157
-  _globals['_EXPLAINORDERREQUEST']._serialized_end=2286
-  _globals['_EXPLAINORDERRESPONSE']._serialized_start=2289
-  _globals['_EXPLAINORDERRESPONSE']._serialized_end=2856
-  _globals['_EXPLAINORDERRESPONSE_STOREDEVENT']._serialized_start=2671
-  _globals['_EXPLAINORDERRESPONSE_STOREDEVENT']._serialized_end=2856
-  _globals['_LEDGERSERVICE']._serialized_start=3033
-  _globals['_LEDGERSERVICE']._serialized_end=3397
+  _globals['_PAYEE']._serialized_end=401
+  _globals['_POSTING']._serialized_start=404
+  _globals['_POSTING']._serialized_end=544
+  _globals['_ENTRY']._serialized_start=547
+  _globals['_ENTRY']._serialized_end=744
+  _globals['_ATTRIBUTION']._serialized_start=747
+  _globals['_ATTRIBUTION']._serialized_end=1329
+  _globals['_SALESCREDIT']._serialized_start=1331
+  _globals['_SALESCREDIT']._serialized_end=1422
+  _globals['_SHAREDLINE']._serialized_start=1425
+  _globals['_SHAREDLINE']._serialized_end=1593
+  _globals['_EXPLAINEDLINE']._serialized_start=1596
+  _globals['_EXPLAINEDLINE']._serialized_end=1882
+  _globals['_GETBALANCEREQUEST']._serialized_start=1885
+  _globals['_GETBALANCEREQUEST']._serialized_end=2056
+  _globals['_GETBALANCERESPONSE']._serialized_start=2058
+  _globals['_GETBALANCERESPONSE']._serialized_end=2144
+  _globals['_GETTRIALBALANCEREQUEST']._serialized_start=2146
+  _globals['_GETTRIALBALANCEREQUEST']._serialized_end=2246
+  _globals['_GETTRIALBALANCERESPONSE']._serialized_start=2249
+  _globals['_GETTRIALBALANCERESPONSE']._serialized_end=2499
+  _globals['_GETTRIALBALANCERESPONSE_ACCOUNTSUM']._serialized_start=2417
+  _globals['_GETTRIALBALANCERESPONSE_ACCOUNTSUM']._serialized_end=2499
+  _globals['_EXPLAINORDERREQUEST']._serialized_start=2502
+  _globals['_EXPLAINORDERREQUEST']._serialized_end=2631
+  _globals['_EXPLAINORDERRESPONSE']._serialized_start=2634
+  _globals['_EXPLAINORDERRESPONSE']._serialized_end=3275
+  _globals['_EXPLAINORDERRESPONSE_STOREDEVENT']._serialized_start=3090
+  _globals['_EXPLAINORDERRESPONSE_STOREDEVENT']._serialized_end=3275
+  _globals['_LEDGERSERVICE']._serialized_start=3530
+  _globals['_LEDGERSERVICE']._serialized_end=3894
 # @@protoc_insertion_point(module_scope)

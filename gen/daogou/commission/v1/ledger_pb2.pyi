@@ -33,9 +33,11 @@ class _AccountEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Account.Value
     ACCOUNT_UNSPECIFIED: _Account.ValueType  # 0
     """Never used."""
     ACCOUNT_EXPENSE: _Account.ValueType  # 1
-    """The brand's cost of commission."""
+    """The cost of commission: the brand's, or that of the store which bears it."""
     ACCOUNT_PAYABLE: _Account.ValueType  # 2
     """What the brand owes to a payee."""
+    ACCOUNT_HELD: _Account.ValueType  # 3
+    """What a payee has earned and is held until the goods are kept."""
 
 class Account(_Account, metaclass=_AccountEnumTypeWrapper):
     """An account of the ledger."""
@@ -43,9 +45,11 @@ class Account(_Account, metaclass=_AccountEnumTypeWrapper):
 ACCOUNT_UNSPECIFIED: Account.ValueType  # 0
 """Never used."""
 ACCOUNT_EXPENSE: Account.ValueType  # 1
-"""The brand's cost of commission."""
+"""The cost of commission: the brand's, or that of the store which bears it."""
 ACCOUNT_PAYABLE: Account.ValueType  # 2
 """What the brand owes to a payee."""
+ACCOUNT_HELD: Account.ValueType  # 3
+"""What a payee has earned and is held until the goods are kept."""
 Global___Account: _TypeAlias = Account  # noqa: Y015
 
 class _OwnerBasis:
@@ -59,7 +63,11 @@ class _OwnerBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OwnerBasis
     OWNER_BASIS_BINDING: _OwnerBasis.ValueType  # 1
     """The buyer was bound to her, or to the pool, when he ordered."""
     OWNER_BASIS_STORE_POOL: _OwnerBasis.ValueType  # 2
-    """He was nobody's: the pool of the selling store."""
+    """He was nobody's, and nobody else had a claim: the pool of the selling store."""
+    OWNER_BASIS_SHARE_LINK: _OwnerBasis.ValueType  # 3
+    """He was nobody's, and had opened a share link of hers."""
+    OWNER_BASIS_SERVING_GUIDE: _OwnerBasis.ValueType  # 4
+    """He was nobody's, and she served him."""
 
 class OwnerBasis(_OwnerBasis, metaclass=_OwnerBasisEnumTypeWrapper):
     """Why the owner is the owner."""
@@ -69,34 +77,40 @@ OWNER_BASIS_UNSPECIFIED: OwnerBasis.ValueType  # 0
 OWNER_BASIS_BINDING: OwnerBasis.ValueType  # 1
 """The buyer was bound to her, or to the pool, when he ordered."""
 OWNER_BASIS_STORE_POOL: OwnerBasis.ValueType  # 2
-"""He was nobody's: the pool of the selling store."""
+"""He was nobody's, and nobody else had a claim: the pool of the selling store."""
+OWNER_BASIS_SHARE_LINK: OwnerBasis.ValueType  # 3
+"""He was nobody's, and had opened a share link of hers."""
+OWNER_BASIS_SERVING_GUIDE: OwnerBasis.ValueType  # 4
+"""He was nobody's, and she served him."""
 Global___OwnerBasis: _TypeAlias = OwnerBasis  # noqa: Y015
 
 @_typing.final
 class Payee(_message.Message):
-    """Who is paid. Exactly one of the two is set; neither in postings to accounts
-    of the brand.
-    """
+    """Whose account it is. None is set in postings to accounts of the brand."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     GUIDE_ID_FIELD_NUMBER: _builtins.int
     POOL_STORE_ID_FIELD_NUMBER: _builtins.int
+    BEARING_STORE_ID_FIELD_NUMBER: _builtins.int
     guide_id: _builtins.str
     """A guide."""
     pool_store_id: _builtins.str
     """The common pool of a store, shared out among its staff."""
+    bearing_store_id: _builtins.str
+    """A store that bears the cost of commission."""
     def __init__(
         self,
         *,
         guide_id: _builtins.str = ...,
         pool_store_id: _builtins.str = ...,
+        bearing_store_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["guide_id", b"guide_id", "payee", b"payee", "pool_store_id", b"pool_store_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bearing_store_id", b"bearing_store_id", "guide_id", b"guide_id", "payee", b"payee", "pool_store_id", b"pool_store_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["guide_id", b"guide_id", "payee", b"payee", "pool_store_id", b"pool_store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bearing_store_id", b"bearing_store_id", "guide_id", b"guide_id", "payee", b"payee", "pool_store_id", b"pool_store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payee: _TypeAlias = _typing.Literal["guide_id", "pool_store_id"]  # noqa: Y015
+    _WhichOneofReturnType_payee: _TypeAlias = _typing.Literal["guide_id", "pool_store_id", "bearing_store_id"]  # noqa: Y015
     _WhichOneofArgType_payee: _TypeAlias = _typing.Literal["payee", b"payee"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payee) -> _WhichOneofReturnType_payee | None: ...
 
@@ -120,7 +134,7 @@ class Posting(_message.Message):
     """Minor units; a debit is positive, a credit negative."""
     @_builtins.property
     def payee(self) -> Global___Payee:
-        """Whose account it is. Absent for EXPENSE."""
+        """Whose account it is. Absent for EXPENSE that the brand bears."""
 
     def __init__(
         self,
@@ -161,7 +175,10 @@ class Entry(_message.Message):
 
     @_builtins.property
     def cause_event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The events that were new when it was posted."""
+        """The events that were new when it was posted; or CONFIRMED, where what was held
+        became payable, and NOT_FIRST_PURCHASE, where an earlier purchase of the
+        member became known.
+        """
 
     @_builtins.property
     def postings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Posting]:
@@ -200,6 +217,12 @@ class Attribution(_message.Message):
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
     KNOWN_AT_TIME_FIELD_NUMBER: _builtins.int
     PLAN_ID_FIELD_NUMBER: _builtins.int
+    SERVING_FIELD_NUMBER: _builtins.int
+    REFERRER_1_FIELD_NUMBER: _builtins.int
+    REFERRER_2_FIELD_NUMBER: _builtins.int
+    STORE_MANAGER_FIELD_NUMBER: _builtins.int
+    MEMBER_TIER_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
     member_id: _builtins.str
     """The buyer. Empty: unknown to the brand when the order was attributed."""
     binding_id: _builtins.str
@@ -216,6 +239,10 @@ class Attribution(_message.Message):
     """The plan in force when the order was placed. Empty: none, and nothing is
     earned.
     """
+    member_tier: _builtins.str
+    """The member's tier when he ordered. Empty: none."""
+    campaign_id: _builtins.str
+    """The campaign that the order came by. Empty: none."""
     @_builtins.property
     def owner(self) -> Global___Payee:
         """Who fills the role OWNER."""
@@ -227,6 +254,24 @@ class Attribution(_message.Message):
     @_builtins.property
     def known_at_time(self) -> _timestamp_pb2.Timestamp:
         """And as known at this one: when the order's first event was stored."""
+
+    @_builtins.property
+    def serving(self) -> Global___Payee:
+        """Who fills the role SERVING. Absent: nobody; so for the three that follow."""
+
+    @_builtins.property
+    def referrer_1(self) -> Global___Payee:
+        """Who fills the role REFERRER_1."""
+
+    @_builtins.property
+    def referrer_2(self) -> Global___Payee:
+        """Who fills the role REFERRER_2."""
+
+    @_builtins.property
+    def store_manager(self) -> Global___Payee:
+        """Who fills the role STORE_MANAGER, as the directory named her when the order
+        was attributed.
+        """
 
     def __init__(
         self,
@@ -241,10 +286,16 @@ class Attribution(_message.Message):
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
         known_at_time: _timestamp_pb2.Timestamp | None = ...,
         plan_id: _builtins.str = ...,
+        serving: Global___Payee | None = ...,
+        referrer_1: Global___Payee | None = ...,
+        referrer_2: Global___Payee | None = ...,
+        store_manager: Global___Payee | None = ...,
+        member_tier: _builtins.str = ...,
+        campaign_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "known_at_time", b"known_at_time", "owner", b"owner"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "known_at_time", b"known_at_time", "owner", b"owner", "referrer_1", b"referrer_1", "referrer_2", b"referrer_2", "serving", b"serving", "store_manager", b"store_manager"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "binding_id", b"binding_id", "flagship_store_id", b"flagship_store_id", "known_at_time", b"known_at_time", "member_id", b"member_id", "owner", b"owner", "owner_basis", b"owner_basis", "owner_store_id", b"owner_store_id", "plan_id", b"plan_id", "selling_store_id", b"selling_store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "binding_id", b"binding_id", "campaign_id", b"campaign_id", "flagship_store_id", b"flagship_store_id", "known_at_time", b"known_at_time", "member_id", b"member_id", "member_tier", b"member_tier", "owner", b"owner", "owner_basis", b"owner_basis", "owner_store_id", b"owner_store_id", "plan_id", b"plan_id", "referrer_1", b"referrer_1", "referrer_2", b"referrer_2", "selling_store_id", b"selling_store_id", "serving", b"serving", "store_manager", b"store_manager"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,6 +394,8 @@ class ExplainedLine(_message.Message):
     DISTRIBUTABLE_MINOR_FIELD_NUMBER: _builtins.int
     REVERSED_MINOR_FIELD_NUMBER: _builtins.int
     SHARED_FIELD_NUMBER: _builtins.int
+    PER_UNIT_MINOR_FIELD_NUMBER: _builtins.int
+    RETURNED_QUANTITY_FIELD_NUMBER: _builtins.int
     line_id: _builtins.str
     """The line."""
     rule_id: _builtins.str
@@ -356,15 +409,21 @@ class ExplainedLine(_message.Message):
     order, at most what was paid. Minor units.
     """
     earned_minor: _builtins.int
-    """round_half_up(paid × rate ÷ 10,000), minor units."""
+    """What it earned before refunds: round_half_up(base × rate ÷ 10,000), or pieces
+    × amount per piece, within the rule's floor and cap. Minor units.
+    """
     distributable_minor: _builtins.int
     """round_half_up(earned × sum of shares ÷ 10,000): what is shared out, minor
     units.
     """
     reversed_minor: _builtins.int
-    """round_half_up(distributable × refunded ÷ paid): what is taken back, minor
-    units.
+    """What is taken back: round_half_up(distributable × refunded ÷ paid), or for
+    commission by the piece distributable × returned ÷ quantity. Minor units.
     """
+    per_unit_minor: _builtins.int
+    """Its rule's commission for each piece, minor units. 0: by rate."""
+    returned_quantity: _builtins.int
+    """Pieces that came back; all of them where all that was paid was refunded."""
     @_builtins.property
     def shared(self) -> _containers.RepeatedCompositeFieldContainer[Global___SharedLine]:
         """Who gets what of it."""
@@ -381,10 +440,12 @@ class ExplainedLine(_message.Message):
         distributable_minor: _builtins.int = ...,
         reversed_minor: _builtins.int = ...,
         shared: _abc.Iterable[Global___SharedLine] | None = ...,
+        per_unit_minor: _builtins.int = ...,
+        returned_quantity: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distributable_minor", b"distributable_minor", "earned_minor", b"earned_minor", "line_id", b"line_id", "paid_minor", b"paid_minor", "rate_bp", b"rate_bp", "refunded_minor", b"refunded_minor", "reversed_minor", b"reversed_minor", "rule_id", b"rule_id", "shared", b"shared"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distributable_minor", b"distributable_minor", "earned_minor", b"earned_minor", "line_id", b"line_id", "paid_minor", b"paid_minor", "per_unit_minor", b"per_unit_minor", "rate_bp", b"rate_bp", "refunded_minor", b"refunded_minor", "returned_quantity", b"returned_quantity", "reversed_minor", b"reversed_minor", "rule_id", b"rule_id", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -436,19 +497,23 @@ class GetBalanceResponse(_message.Message):
 
     PAYABLE_MINOR_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    HELD_MINOR_FIELD_NUMBER: _builtins.int
     payable_minor: _builtins.int
     """Owed to the payee, minor units. Negative: more was taken back than earned."""
     currency_code: _builtins.str
-    """Currency of the amount. Empty where the payee has no entries."""
+    """Currency of the amounts. Empty where the payee has no entries."""
+    held_minor: _builtins.int
+    """Earned and held until the goods are kept, minor units."""
     def __init__(
         self,
         *,
         payable_minor: _builtins.int = ...,
         currency_code: _builtins.str = ...,
+        held_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "payable_minor", b"payable_minor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "held_minor", b"held_minor", "payable_minor", b"payable_minor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -622,6 +687,8 @@ class ExplainOrderResponse(_message.Message):
     REFUND_EXCESS_MINOR_FIELD_NUMBER: _builtins.int
     BOOKS_AGREE_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    CONFIRM_TIME_FIELD_NUMBER: _builtins.int
+    FIRST_PURCHASE_FIELD_NUMBER: _builtins.int
     refund_excess_minor: _builtins.int
     """Refunded beyond what was paid, minor units. Posts nothing; more than 0 wants
     a person's look.
@@ -632,6 +699,8 @@ class ExplainOrderResponse(_message.Message):
     """
     currency_code: _builtins.str
     """Currency of all amounts."""
+    first_purchase: _builtins.bool
+    """Whether it is the member's first purchase."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainOrderResponse.StoredEvent]:
         """The order's events, by the time they happened."""
@@ -654,6 +723,12 @@ class ExplainOrderResponse(_message.Message):
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
         """The order's entries, in the order in which they were recorded."""
 
+    @_builtins.property
+    def confirm_time(self) -> _timestamp_pb2.Timestamp:
+        """When what is held becomes payable. Absent: not known yet, as nothing was sent
+        or received, or nothing is held on this channel.
+        """
+
     def __init__(
         self,
         *,
@@ -665,10 +740,12 @@ class ExplainOrderResponse(_message.Message):
         refund_excess_minor: _builtins.int = ...,
         books_agree: _builtins.bool = ...,
         currency_code: _builtins.str = ...,
+        confirm_time: _timestamp_pb2.Timestamp | None = ...,
+        first_purchase: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "confirm_time", b"confirm_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "books_agree", b"books_agree", "currency_code", b"currency_code", "entries", b"entries", "events", b"events", "lines", b"lines", "refund_excess_minor", b"refund_excess_minor", "sales_credits", b"sales_credits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "books_agree", b"books_agree", "confirm_time", b"confirm_time", "currency_code", b"currency_code", "entries", b"entries", "events", b"events", "first_purchase", b"first_purchase", "lines", b"lines", "refund_excess_minor", b"refund_excess_minor", "sales_credits", b"sales_credits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,7 @@ from daogou.common.v1 import limits_pb2 as daogou_dot_common_dot_v1_dot_limits__
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&daogou/commission/v1/order_event.proto\x12\x14\x64\x61ogou.commission.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1e\x64\x61ogou/common/v1/channel.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a!daogou/common/v1/item_error.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n\tOrderLine\x12\x19\n\x07line_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12\x18\n\x06sku_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12\x1b\n\x0b\x63\x61tegory_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x10\x02\x12\x1c\n\x08quantity\x18\x04 \x01(\x05\x42\n\x92\xb5\x18\x06 \x01(\xc0\x84=\x12!\n\nlist_minor\x18\x05 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\x12!\n\npaid_minor\x18\x06 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\"l\n\nRefundLine\x12\x19\n\x07line_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12%\n\x0erefunded_minor\x18\x02 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\x12\x1c\n\x08quantity\x18\x03 \x01(\x05\x42\n\x92\xb5\x18\x06 \x00(\xc0\x84=\"\x81\x05\n\nOrderEvent\x12\x32\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x19.daogou.common.v1.ChannelB\x06\x92\xb5\x18\x02\x08\x01\x12\x17\n\x07shop_id\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x02\x12\x1a\n\x08order_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12\x1a\n\x08\x65vent_id\x18\x04 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12:\n\x04kind\x18\x05 \x01(\x0e\x32$.daogou.commission.v1.OrderEventKindB\x06\x92\xb5\x18\x02\x08\x01\x12\x39\n\rhappened_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\x12=\n\x11order_placed_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\x12\x1b\n\tmember_id\x18\x08 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\x08identity\x18\t \x01(\x0b\x32\x1a.daogou.common.v1.IdentityH\x00\x12 \n\x10selling_store_id\x18\n \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\x12\x37\n\x05lines\x18\x0b \x03(\x0b\x32\x1f.daogou.commission.v1.OrderLineB\x07\x92\xb5\x18\x03\x30\xf4\x03\x12?\n\x0crefund_lines\x18\x0c \x03(\x0b\x32 .daogou.commission.v1.RefundLineB\x07\x92\xb5\x18\x03\x30\xf4\x03\x12%\n\x0egoodwill_minor\x18\r \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\x12\x1f\n\rcurrency_code\x18\x0e \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x03\x42\x07\n\x05\x62uyer\"n\n\x0b\x45ventResult\x12\x33\n\x07outcome\x18\x01 \x01(\x0e\x32\".daogou.commission.v1.EventOutcome\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1b.daogou.common.v1.ItemError\"u\n\x18IngestOrderEventsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12=\n\x06\x65vents\x18\x02 \x03(\x0b\x32 .daogou.commission.v1.OrderEventB\x0b\x92\xb5\x18\x07\x08\x01\x30\x90N8\x01\"O\n\x19IngestOrderEventsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.daogou.commission.v1.EventResult*\xe3\x01\n\x0eOrderEventKind\x12 \n\x1cORDER_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17ORDER_EVENT_KIND_PLACED\x10\x01\x12\x19\n\x15ORDER_EVENT_KIND_PAID\x10\x02\x12\x1c\n\x18ORDER_EVENT_KIND_SHIPPED\x10\x03\x12\x1d\n\x19ORDER_EVENT_KIND_RECEIVED\x10\x04\x12\x1d\n\x19ORDER_EVENT_KIND_REFUNDED\x10\x05\x12\x1b\n\x17ORDER_EVENT_KIND_CLOSED\x10\x06*\xba\x01\n\x0c\x45ventOutcome\x12\x1d\n\x19\x45VENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_OUTCOME_APPLIED\x10\x01\x12\x1b\n\x17\x45VENT_OUTCOME_DUPLICATE\x10\x02\x12\x18\n\x14\x45VENT_OUTCOME_PARKED\x10\x03\x12\x1a\n\x16\x45VENT_OUTCOME_REJECTED\x10\x04\x12\x1d\n\x19\x45VENT_OUTCOME_QUARANTINED\x10\x05\x32\x96\x01\n\x11OrderEventService\x12\x80\x01\n\x11IngestOrderEvents\x12..daogou.commission.v1.IngestOrderEventsRequest\x1a/.daogou.commission.v1.IngestOrderEventsResponse\"\n\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&daogou/commission/v1/order_event.proto\x12\x14\x64\x61ogou.commission.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1e\x64\x61ogou/common/v1/channel.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a!daogou/common/v1/item_error.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x01\n\tOrderLine\x12\x19\n\x07line_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12\x18\n\x06sku_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12\x1b\n\x0b\x63\x61tegory_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x10\x02\x12\x1c\n\x08quantity\x18\x04 \x01(\x05\x42\n\x92\xb5\x18\x06 \x01(\xc0\x84=\x12!\n\nlist_minor\x18\x05 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\x12!\n\npaid_minor\x18\x06 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\x12$\n\rsubsidy_minor\x18\x07 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\"\x8f\x01\n\x0fOpenedShareLink\x12\x35\n\topen_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\x12\x1e\n\x0emaker_guide_id\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\x12%\n\x15parent_maker_guide_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\"l\n\nRefundLine\x12\x19\n\x07line_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12%\n\x0erefunded_minor\x18\x02 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\x12\x1c\n\x08quantity\x18\x03 \x01(\x05\x42\n\x92\xb5\x18\x06 \x00(\xc0\x84=\"\x98\x06\n\nOrderEvent\x12\x32\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x19.daogou.common.v1.ChannelB\x06\x92\xb5\x18\x02\x08\x01\x12\x17\n\x07shop_id\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x02\x12\x1a\n\x08order_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12\x1a\n\x08\x65vent_id\x18\x04 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12:\n\x04kind\x18\x05 \x01(\x0e\x32$.daogou.commission.v1.OrderEventKindB\x06\x92\xb5\x18\x02\x08\x01\x12\x39\n\rhappened_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\x12=\n\x11order_placed_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\x12\x1b\n\tmember_id\x18\x08 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\x08identity\x18\t \x01(\x0b\x32\x1a.daogou.common.v1.IdentityH\x00\x12 \n\x10selling_store_id\x18\n \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\x12\x37\n\x05lines\x18\x0b \x03(\x0b\x32\x1f.daogou.commission.v1.OrderLineB\x07\x92\xb5\x18\x03\x30\xf4\x03\x12?\n\x0crefund_lines\x18\x0c \x03(\x0b\x32 .daogou.commission.v1.RefundLineB\x07\x92\xb5\x18\x03\x30\xf4\x03\x12%\n\x0egoodwill_minor\x18\r \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\x12\x1f\n\rcurrency_code\x18\x0e \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x03\x12 \n\x10serving_guide_id\x18\x0f \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\x12\x39\n\nshare_link\x18\x10 \x01(\x0b\x32%.daogou.commission.v1.OpenedShareLink\x12\x1b\n\x0b\x63\x61mpaign_id\x18\x11 \x01(\tB\x06\x92\xb5\x18\x02\x10\x02\x12\x1b\n\x0bmember_tier\x18\x12 \x01(\tB\x06\x92\xb5\x18\x02\x10\x02\x42\x07\n\x05\x62uyer\"n\n\x0b\x45ventResult\x12\x33\n\x07outcome\x18\x01 \x01(\x0e\x32\".daogou.commission.v1.EventOutcome\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1b.daogou.common.v1.ItemError\"u\n\x18IngestOrderEventsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12=\n\x06\x65vents\x18\x02 \x03(\x0b\x32 .daogou.commission.v1.OrderEventB\x0b\x92\xb5\x18\x07\x08\x01\x30\x90N8\x01\"O\n\x19IngestOrderEventsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.daogou.commission.v1.EventResult*\xe3\x01\n\x0eOrderEventKind\x12 \n\x1cORDER_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17ORDER_EVENT_KIND_PLACED\x10\x01\x12\x19\n\x15ORDER_EVENT_KIND_PAID\x10\x02\x12\x1c\n\x18ORDER_EVENT_KIND_SHIPPED\x10\x03\x12\x1d\n\x19ORDER_EVENT_KIND_RECEIVED\x10\x04\x12\x1d\n\x19ORDER_EVENT_KIND_REFUNDED\x10\x05\x12\x1b\n\x17ORDER_EVENT_KIND_CLOSED\x10\x06*\xba\x01\n\x0c\x45ventOutcome\x12\x1d\n\x19\x45VENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_OUTCOME_APPLIED\x10\x01\x12\x1b\n\x17\x45VENT_OUTCOME_DUPLICATE\x10\x02\x12\x18\n\x14\x45VENT_OUTCOME_PARKED\x10\x03\x12\x1a\n\x16\x45VENT_OUTCOME_REJECTED\x10\x04\x12\x1d\n\x19\x45VENT_OUTCOME_QUARANTINED\x10\x05\x32\x96\x01\n\x11OrderEventService\x12\x80\x01\n\x11IngestOrderEvents\x12..daogou.commission.v1.IngestOrderEventsRequest\x1a/.daogou.commission.v1.IngestOrderEventsResponse\"\n\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERLINE'].fields_by_name['list_minor']._serialized_options = b'\222\265\030\t \000(\200\240\224\245\215\035'
   _globals['_ORDERLINE'].fields_by_name['paid_minor']._loaded_options = None
   _globals['_ORDERLINE'].fields_by_name['paid_minor']._serialized_options = b'\222\265\030\t \000(\200\240\224\245\215\035'
+  _globals['_ORDERLINE'].fields_by_name['subsidy_minor']._loaded_options = None
+  _globals['_ORDERLINE'].fields_by_name['subsidy_minor']._serialized_options = b'\222\265\030\t \000(\200\240\224\245\215\035'
+  _globals['_OPENEDSHARELINK'].fields_by_name['open_time']._loaded_options = None
+  _globals['_OPENEDSHARELINK'].fields_by_name['open_time']._serialized_options = b'\222\265\030\002\010\001'
+  _globals['_OPENEDSHARELINK'].fields_by_name['maker_guide_id']._loaded_options = None
+  _globals['_OPENEDSHARELINK'].fields_by_name['maker_guide_id']._serialized_options = b'\222\265\030\002\020\001'
+  _globals['_OPENEDSHARELINK'].fields_by_name['parent_maker_guide_id']._loaded_options = None
+  _globals['_OPENEDSHARELINK'].fields_by_name['parent_maker_guide_id']._serialized_options = b'\222\265\030\002\020\001'
   _globals['_REFUNDLINE'].fields_by_name['line_id']._loaded_options = None
   _globals['_REFUNDLINE'].fields_by_name['line_id']._serialized_options = b'\222\265\030\004\010\001\020\002'
   _globals['_REFUNDLINE'].fields_by_name['refunded_minor']._loaded_options = None
@@ -81,28 +89,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDEREVENT'].fields_by_name['goodwill_minor']._serialized_options = b'\222\265\030\t \000(\200\240\224\245\215\035'
   _globals['_ORDEREVENT'].fields_by_name['currency_code']._loaded_options = None
   _globals['_ORDEREVENT'].fields_by_name['currency_code']._serialized_options = b'\222\265\030\004\010\001\020\003'
+  _globals['_ORDEREVENT'].fields_by_name['serving_guide_id']._loaded_options = None
+  _globals['_ORDEREVENT'].fields_by_name['serving_guide_id']._serialized_options = b'\222\265\030\002\020\001'
+  _globals['_ORDEREVENT'].fields_by_name['campaign_id']._loaded_options = None
+  _globals['_ORDEREVENT'].fields_by_name['campaign_id']._serialized_options = b'\222\265\030\002\020\002'
+  _globals['_ORDEREVENT'].fields_by_name['member_tier']._loaded_options = None
+  _globals['_ORDEREVENT'].fields_by_name['member_tier']._serialized_options = b'\222\265\030\002\020\002'
   _globals['_INGESTORDEREVENTSREQUEST'].fields_by_name['brand_id']._loaded_options = None
   _globals['_INGESTORDEREVENTSREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_INGESTORDEREVENTSREQUEST'].fields_by_name['events']._loaded_options = None
   _globals['_INGESTORDEREVENTSREQUEST'].fields_by_name['events']._serialized_options = b'\222\265\030\007\010\0010\220N8\001'
   _globals['_ORDEREVENTSERVICE'].methods_by_name['IngestOrderEvents']._loaded_options = None
   _globals['_ORDEREVENTSERVICE'].methods_by_name['IngestOrderEvents']._serialized_options = b'\212\265\030\006\n\002\002\003\020\002'
-  _globals['_ORDEREVENTKIND']._serialized_start=1522
-  _globals['_ORDEREVENTKIND']._serialized_end=1749
-  _globals['_EVENTOUTCOME']._serialized_start=1752
-  _globals['_EVENTOUTCOME']._serialized_end=1938
+  _globals['_ORDEREVENTKIND']._serialized_start=1857
+  _globals['_ORDEREVENTKIND']._serialized_end=2084
+  _globals['_EVENTOUTCOME']._serialized_start=2087
+  _globals['_EVENTOUTCOME']._serialized_end=2273
   _globals['_ORDERLINE']._serialized_start=260
-  _globals['_ORDERLINE']._serialized_end=453
-  _globals['_REFUNDLINE']._serialized_start=455
-  _globals['_REFUNDLINE']._serialized_end=563
-  _globals['_ORDEREVENT']._serialized_start=566
-  _globals['_ORDEREVENT']._serialized_end=1207
-  _globals['_EVENTRESULT']._serialized_start=1209
-  _globals['_EVENTRESULT']._serialized_end=1319
-  _globals['_INGESTORDEREVENTSREQUEST']._serialized_start=1321
-  _globals['_INGESTORDEREVENTSREQUEST']._serialized_end=1438
-  _globals['_INGESTORDEREVENTSRESPONSE']._serialized_start=1440
-  _globals['_INGESTORDEREVENTSRESPONSE']._serialized_end=1519
-  _globals['_ORDEREVENTSERVICE']._serialized_start=1941
-  _globals['_ORDEREVENTSERVICE']._serialized_end=2091
+  _globals['_ORDERLINE']._serialized_end=491
+  _globals['_OPENEDSHARELINK']._serialized_start=494
+  _globals['_OPENEDSHARELINK']._serialized_end=637
+  _globals['_REFUNDLINE']._serialized_start=639
+  _globals['_REFUNDLINE']._serialized_end=747
+  _globals['_ORDEREVENT']._serialized_start=750
+  _globals['_ORDEREVENT']._serialized_end=1542
+  _globals['_EVENTRESULT']._serialized_start=1544
+  _globals['_EVENTRESULT']._serialized_end=1654
+  _globals['_INGESTORDEREVENTSREQUEST']._serialized_start=1656
+  _globals['_INGESTORDEREVENTSREQUEST']._serialized_end=1773
+  _globals['_INGESTORDEREVENTSRESPONSE']._serialized_start=1775
+  _globals['_INGESTORDEREVENTSRESPONSE']._serialized_end=1854
+  _globals['_ORDEREVENTSERVICE']._serialized_start=2276
+  _globals['_ORDEREVENTSERVICE']._serialized_end=2426
 # @@protoc_insertion_point(module_scope)

@@ -91,7 +91,8 @@ class _EventOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventOut
     """Stored; the books follow as soon as what `error` names is there. Nothing
     need be sent again. Reasons: ATTRIBUTION_PENDING (the members service
     cannot be reached), SHOP_UNKNOWN (no store holds the event's shop yet),
-    STORE_UNKNOWN (the selling store is not in the directory yet).
+    STORE_UNKNOWN (the selling store is not in the directory yet), GUIDE_UNKNOWN
+    (the guide who served, or who made a share link that counts, is not).
     """
     EVENT_OUTCOME_REJECTED: _EventOutcome.ValueType  # 4
     """Not stored. Reasons: INVALID_FIELDS, EVENT_ID_MISMATCH (not derived from
@@ -119,7 +120,8 @@ EVENT_OUTCOME_PARKED: EventOutcome.ValueType  # 3
 """Stored; the books follow as soon as what `error` names is there. Nothing
 need be sent again. Reasons: ATTRIBUTION_PENDING (the members service
 cannot be reached), SHOP_UNKNOWN (no store holds the event's shop yet),
-STORE_UNKNOWN (the selling store is not in the directory yet).
+STORE_UNKNOWN (the selling store is not in the directory yet), GUIDE_UNKNOWN
+(the guide who served, or who made a share link that counts, is not).
 """
 EVENT_OUTCOME_REJECTED: EventOutcome.ValueType  # 4
 """Not stored. Reasons: INVALID_FIELDS, EVENT_ID_MISMATCH (not derived from
@@ -147,6 +149,7 @@ class OrderLine(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     LIST_MINOR_FIELD_NUMBER: _builtins.int
     PAID_MINOR_FIELD_NUMBER: _builtins.int
+    SUBSIDY_MINOR_FIELD_NUMBER: _builtins.int
     line_id: _builtins.str
     """Names the line within the order."""
     sku_id: _builtins.str
@@ -163,6 +166,10 @@ class OrderLine(_message.Message):
     """What this payment paid for the line after every discount, without freight,
     in minor units. Counts in PAID events alone. [0, 10^12].
     """
+    subsidy_minor: _builtins.int
+    """What the platform paid for the line beside the customer, in minor units.
+    Counts in PAID events alone, where a plan's base says so. [0, 10^12].
+    """
     def __init__(
         self,
         *,
@@ -172,14 +179,47 @@ class OrderLine(_message.Message):
         quantity: _builtins.int = ...,
         list_minor: _builtins.int = ...,
         paid_minor: _builtins.int = ...,
+        subsidy_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_id", b"category_id", "line_id", b"line_id", "list_minor", b"list_minor", "paid_minor", b"paid_minor", "quantity", b"quantity", "sku_id", b"sku_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_id", b"category_id", "line_id", b"line_id", "list_minor", b"list_minor", "paid_minor", b"paid_minor", "quantity", b"quantity", "sku_id", b"sku_id", "subsidy_minor", b"subsidy_minor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderLine: _TypeAlias = OrderLine  # noqa: Y015
+
+@_typing.final
+class OpenedShareLink(_message.Message):
+    """A share link that the buyer opened before he ordered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_TIME_FIELD_NUMBER: _builtins.int
+    MAKER_GUIDE_ID_FIELD_NUMBER: _builtins.int
+    PARENT_MAKER_GUIDE_ID_FIELD_NUMBER: _builtins.int
+    maker_guide_id: _builtins.str
+    """The guide who made it. Empty: a member did, who is recorded and never paid."""
+    parent_maker_guide_id: _builtins.str
+    """The guide who made the link from which it was made. Empty: none, or a member."""
+    @_builtins.property
+    def open_time(self) -> _timestamp_pb2.Timestamp:
+        """When he opened it."""
+
+    def __init__(
+        self,
+        *,
+        open_time: _timestamp_pb2.Timestamp | None = ...,
+        maker_guide_id: _builtins.str = ...,
+        parent_maker_guide_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open_time", b"open_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maker_guide_id", b"maker_guide_id", "open_time", b"open_time", "parent_maker_guide_id", b"parent_maker_guide_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenedShareLink: _TypeAlias = OpenedShareLink  # noqa: Y015
 
 @_typing.final
 class RefundLine(_message.Message):
@@ -233,6 +273,10 @@ class OrderEvent(_message.Message):
     REFUND_LINES_FIELD_NUMBER: _builtins.int
     GOODWILL_MINOR_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    SERVING_GUIDE_ID_FIELD_NUMBER: _builtins.int
+    SHARE_LINK_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    MEMBER_TIER_FIELD_NUMBER: _builtins.int
     channel: _channel_pb2.Channel.ValueType
     """Where the order was placed."""
     shop_id: _builtins.str
@@ -255,6 +299,14 @@ class OrderEvent(_message.Message):
     """
     currency_code: _builtins.str
     """Currency of all amounts; must be the brand's."""
+    serving_guide_id: _builtins.str
+    """The guide who served the customer, as the till or the order names her. Empty:
+    nobody did. Of several events that name somebody the earliest decides.
+    """
+    campaign_id: _builtins.str
+    """The campaign that the order came by. Empty: none."""
+    member_tier: _builtins.str
+    """The member's tier when he ordered, as the channel knows it. Empty: none."""
     @_builtins.property
     def happened_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened. No more than 5 minutes ahead of the service's clock."""
@@ -275,6 +327,10 @@ class OrderEvent(_message.Message):
     def refund_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefundLine]:
         """What was paid back by line: with REFUNDED. At most 500."""
 
+    @_builtins.property
+    def share_link(self) -> Global___OpenedShareLink:
+        """The last share link that the buyer opened. Absent: none."""
+
     def __init__(
         self,
         *,
@@ -292,10 +348,14 @@ class OrderEvent(_message.Message):
         refund_lines: _abc.Iterable[Global___RefundLine] | None = ...,
         goodwill_minor: _builtins.int = ...,
         currency_code: _builtins.str = ...,
+        serving_guide_id: _builtins.str = ...,
+        share_link: Global___OpenedShareLink | None = ...,
+        campaign_id: _builtins.str = ...,
+        member_tier: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "happened_time", b"happened_time", "identity", b"identity", "member_id", b"member_id", "order_placed_time", b"order_placed_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "happened_time", b"happened_time", "identity", b"identity", "member_id", b"member_id", "order_placed_time", b"order_placed_time", "share_link", b"share_link"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "channel", b"channel", "currency_code", b"currency_code", "event_id", b"event_id", "goodwill_minor", b"goodwill_minor", "happened_time", b"happened_time", "identity", b"identity", "kind", b"kind", "lines", b"lines", "member_id", b"member_id", "order_id", b"order_id", "order_placed_time", b"order_placed_time", "refund_lines", b"refund_lines", "selling_store_id", b"selling_store_id", "shop_id", b"shop_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "campaign_id", b"campaign_id", "channel", b"channel", "currency_code", b"currency_code", "event_id", b"event_id", "goodwill_minor", b"goodwill_minor", "happened_time", b"happened_time", "identity", b"identity", "kind", b"kind", "lines", b"lines", "member_id", b"member_id", "member_tier", b"member_tier", "order_id", b"order_id", "order_placed_time", b"order_placed_time", "refund_lines", b"refund_lines", "selling_store_id", b"selling_store_id", "serving_guide_id", b"serving_guide_id", "share_link", b"share_link", "shop_id", b"shop_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_buyer: _TypeAlias = _typing.Literal["member_id", "identity"]  # noqa: Y015
     _WhichOneofArgType_buyer: _TypeAlias = _typing.Literal["buyer", b"buyer"]  # noqa: Y015

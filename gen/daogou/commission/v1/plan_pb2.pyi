@@ -31,7 +31,21 @@ class _PayeeRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PayeeRole.V
     """Never valid in a request."""
     PAYEE_ROLE_OWNER: _PayeeRole.ValueType  # 1
     """Whose customer the buyer is: the guide, or the store's pool, that he is bound
-    to when he orders; else the pool of the selling store.
+    to when he orders; else the guide who made the share link that he opened last;
+    else the guide who served him; else the pool of the selling store.
+    """
+    PAYEE_ROLE_SERVING: _PayeeRole.ValueType  # 2
+    """Who served the customer: the guide named at the till or on the order."""
+    PAYEE_ROLE_REFERRER_1: _PayeeRole.ValueType  # 3
+    """The guide who made the share link that the buyer opened last, if it counts
+    (Plan.share_link_hours).
+    """
+    PAYEE_ROLE_REFERRER_2: _PayeeRole.ValueType  # 4
+    """The guide who made the link from which that link was made."""
+    PAYEE_ROLE_STORE_MANAGER: _PayeeRole.ValueType  # 5
+    """The manager of the owner's store: that of the binding; without one, the store
+    where the owner stood when the buyer ordered, or whose pool owns the sale.
+    Nobody, where the manager had left by then.
     """
 
 class PayeeRole(_PayeeRole, metaclass=_PayeeRoleEnumTypeWrapper):
@@ -41,9 +55,132 @@ PAYEE_ROLE_UNSPECIFIED: PayeeRole.ValueType  # 0
 """Never valid in a request."""
 PAYEE_ROLE_OWNER: PayeeRole.ValueType  # 1
 """Whose customer the buyer is: the guide, or the store's pool, that he is bound
-to when he orders; else the pool of the selling store.
+to when he orders; else the guide who made the share link that he opened last;
+else the guide who served him; else the pool of the selling store.
+"""
+PAYEE_ROLE_SERVING: PayeeRole.ValueType  # 2
+"""Who served the customer: the guide named at the till or on the order."""
+PAYEE_ROLE_REFERRER_1: PayeeRole.ValueType  # 3
+"""The guide who made the share link that the buyer opened last, if it counts
+(Plan.share_link_hours).
+"""
+PAYEE_ROLE_REFERRER_2: PayeeRole.ValueType  # 4
+"""The guide who made the link from which that link was made."""
+PAYEE_ROLE_STORE_MANAGER: PayeeRole.ValueType  # 5
+"""The manager of the owner's store: that of the binding; without one, the store
+where the owner stood when the buyer ordered, or whose pool owns the sale.
+Nobody, where the manager had left by then.
 """
 Global___PayeeRole: _TypeAlias = PayeeRole  # noqa: Y015
+
+class _AbsentRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AbsentRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AbsentRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ABSENT_ROLE_UNSPECIFIED: _AbsentRole.ValueType  # 0
+    """As KEEP."""
+    ABSENT_ROLE_KEEP: _AbsentRole.ValueType  # 1
+    """Nobody: it is not posted."""
+    ABSENT_ROLE_OWNER: _AbsentRole.ValueType  # 2
+    """The owner, beside her own share."""
+    ABSENT_ROLE_STORE_POOL: _AbsentRole.ValueType  # 3
+    """The pool of the selling store."""
+
+class AbsentRole(_AbsentRole, metaclass=_AbsentRoleEnumTypeWrapper):
+    """Who gets the share of a role that nobody fills."""
+
+ABSENT_ROLE_UNSPECIFIED: AbsentRole.ValueType  # 0
+"""As KEEP."""
+ABSENT_ROLE_KEEP: AbsentRole.ValueType  # 1
+"""Nobody: it is not posted."""
+ABSENT_ROLE_OWNER: AbsentRole.ValueType  # 2
+"""The owner, beside her own share."""
+ABSENT_ROLE_STORE_POOL: AbsentRole.ValueType  # 3
+"""The pool of the selling store."""
+Global___AbsentRole: _TypeAlias = AbsentRole  # noqa: Y015
+
+class _PurchaseCondition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PurchaseConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PurchaseCondition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PURCHASE_CONDITION_UNSPECIFIED: _PurchaseCondition.ValueType  # 0
+    """Every purchase, also of buyers who are no members."""
+    PURCHASE_CONDITION_FIRST: _PurchaseCondition.ValueType  # 1
+    """His first."""
+    PURCHASE_CONDITION_REPEAT: _PurchaseCondition.ValueType  # 2
+    """Any but his first; also every purchase of a buyer who is no member."""
+
+class PurchaseCondition(_PurchaseCondition, metaclass=_PurchaseConditionEnumTypeWrapper):
+    """Which of a member's purchases a rule decides. His first is, of all his paid
+    orders, the one that was placed first (then by channel and order id); when an
+    earlier one becomes known later, it takes the place of the other.
+    """
+
+PURCHASE_CONDITION_UNSPECIFIED: PurchaseCondition.ValueType  # 0
+"""Every purchase, also of buyers who are no members."""
+PURCHASE_CONDITION_FIRST: PurchaseCondition.ValueType  # 1
+"""His first."""
+PURCHASE_CONDITION_REPEAT: PurchaseCondition.ValueType  # 2
+"""Any but his first; also every purchase of a buyer who is no member."""
+Global___PurchaseCondition: _TypeAlias = PurchaseCondition  # noqa: Y015
+
+class _CommissionBase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CommissionBaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommissionBase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMMISSION_BASE_UNSPECIFIED: _CommissionBase.ValueType  # 0
+    """As PAID."""
+    COMMISSION_BASE_PAID: _CommissionBase.ValueType  # 1
+    """What the customer paid for the line."""
+    COMMISSION_BASE_PAID_PLUS_SUBSIDY: _CommissionBase.ValueType  # 2
+    """That and what the platform paid for him."""
+
+class CommissionBase(_CommissionBase, metaclass=_CommissionBaseEnumTypeWrapper):
+    """What a rate is applied to. Freight, gift cards and stored value are part of
+    neither.
+    """
+
+COMMISSION_BASE_UNSPECIFIED: CommissionBase.ValueType  # 0
+"""As PAID."""
+COMMISSION_BASE_PAID: CommissionBase.ValueType  # 1
+"""What the customer paid for the line."""
+COMMISSION_BASE_PAID_PLUS_SUBSIDY: CommissionBase.ValueType  # 2
+"""That and what the platform paid for him."""
+Global___CommissionBase: _TypeAlias = CommissionBase  # noqa: Y015
+
+class _CostBearer:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CostBearerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CostBearer.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COST_BEARER_UNSPECIFIED: _CostBearer.ValueType  # 0
+    """As BRAND."""
+    COST_BEARER_BRAND: _CostBearer.ValueType  # 1
+    """The brand."""
+    COST_BEARER_SELLING_STORE: _CostBearer.ValueType  # 2
+    """The store that sold."""
+    COST_BEARER_RECRUITING_STORE: _CostBearer.ValueType  # 3
+    """The store of the buyer's binding; the one that sold where he had none."""
+
+class CostBearer(_CostBearer, metaclass=_CostBearerEnumTypeWrapper):
+    """Who bears the cost of a line's commission."""
+
+COST_BEARER_UNSPECIFIED: CostBearer.ValueType  # 0
+"""As BRAND."""
+COST_BEARER_BRAND: CostBearer.ValueType  # 1
+"""The brand."""
+COST_BEARER_SELLING_STORE: CostBearer.ValueType  # 2
+"""The store that sold."""
+COST_BEARER_RECRUITING_STORE: CostBearer.ValueType  # 3
+"""The store of the buyer's binding; the one that sold where he had none."""
+Global___CostBearer: _TypeAlias = CostBearer  # noqa: Y015
 
 @_typing.final
 class Share(_message.Message):
@@ -53,21 +190,25 @@ class Share(_message.Message):
 
     ROLE_FIELD_NUMBER: _builtins.int
     SHARE_BP_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
     role: Global___PayeeRole.ValueType
     """The role."""
     share_bp: _builtins.int
     """Share of the line's commission in basis points: 2,500 is 25 %. The shares of
     one rule sum to at most 10,000; the rest is not posted. [1, 10000].
     """
+    absent: Global___AbsentRole.ValueType
+    """Who gets it where nobody fills the role."""
     def __init__(
         self,
         *,
         role: Global___PayeeRole.ValueType = ...,
         share_bp: _builtins.int = ...,
+        absent: Global___AbsentRole.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "share_bp", b"share_bp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "role", b"role", "share_bp", b"share_bp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -85,6 +226,11 @@ class Match(_message.Message):
     CATEGORY_IDS_FIELD_NUMBER: _builtins.int
     SKU_IDS_FIELD_NUMBER: _builtins.int
     STORE_IDS_FIELD_NUMBER: _builtins.int
+    MEMBER_TIERS_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_IDS_FIELD_NUMBER: _builtins.int
+    PURCHASE_FIELD_NUMBER: _builtins.int
+    purchase: Global___PurchaseCondition.ValueType
+    """Which of the member's purchases."""
     @_builtins.property
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_channel_pb2.Channel.ValueType]:
         """The order came through one of these channels."""
@@ -101,6 +247,14 @@ class Match(_message.Message):
     def store_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The selling store is one of these."""
 
+    @_builtins.property
+    def member_tiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The member's tier when he ordered is one of these."""
+
+    @_builtins.property
+    def campaign_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The order came by one of these campaigns."""
+
     def __init__(
         self,
         *,
@@ -108,10 +262,13 @@ class Match(_message.Message):
         category_ids: _abc.Iterable[_builtins.str] | None = ...,
         sku_ids: _abc.Iterable[_builtins.str] | None = ...,
         store_ids: _abc.Iterable[_builtins.str] | None = ...,
+        member_tiers: _abc.Iterable[_builtins.str] | None = ...,
+        campaign_ids: _abc.Iterable[_builtins.str] | None = ...,
+        purchase: Global___PurchaseCondition.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_ids", b"category_ids", "channels", b"channels", "sku_ids", b"sku_ids", "store_ids", b"store_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_ids", b"campaign_ids", "category_ids", b"category_ids", "channels", b"channels", "member_tiers", b"member_tiers", "purchase", b"purchase", "sku_ids", b"sku_ids", "store_ids", b"store_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,12 +284,34 @@ class Rule(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     RATE_BP_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
+    PER_UNIT_MINOR_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    FLOOR_MINOR_FIELD_NUMBER: _builtins.int
+    CAP_MINOR_FIELD_NUMBER: _builtins.int
+    COST_BEARER_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
     """Names the rule within the plan, in explanations too."""
     rate_bp: _builtins.int
-    """Commission in basis points of what was paid for the line; halves of a minor
-    unit round up. 300 is 3 %. [0, 10000].
+    """Commission in basis points of the base; halves of a minor unit round up. 300
+    is 3 %. [0, 10000].
     """
+    per_unit_minor: _builtins.int
+    """Commission for each piece in minor units, instead of a rate; it goes back by
+    pieces returned, and whole when all that was paid is refunded. 0: by
+    `rate_bp`. [0, 10^9].
+    """
+    base: Global___CommissionBase.ValueType
+    """What `rate_bp` is applied to."""
+    floor_minor: _builtins.int
+    """Least that a line earns, in minor units, before refunds; a line that was paid
+    nothing earns nothing. [0, 10^12].
+    """
+    cap_minor: _builtins.int
+    """Most that a line earns, in minor units, before refunds. At least
+    `floor_minor`. Absent: no limit. [0, 10^12].
+    """
+    cost_bearer: Global___CostBearer.ValueType
+    """Who bears the cost."""
     @_builtins.property
     def match(self) -> Global___Match:
         """Which lines it decides. Absent: every line."""
@@ -148,14 +327,53 @@ class Rule(_message.Message):
         match: Global___Match | None = ...,
         rate_bp: _builtins.int = ...,
         shares: _abc.Iterable[Global___Share] | None = ...,
+        per_unit_minor: _builtins.int = ...,
+        base: Global___CommissionBase.ValueType = ...,
+        floor_minor: _builtins.int = ...,
+        cap_minor: _builtins.int | None = ...,
+        cost_bearer: Global___CostBearer.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["match", b"match"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cap_minor", b"_cap_minor", "cap_minor", b"cap_minor", "match", b"match"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "rate_bp", b"rate_bp", "rule_id", b"rule_id", "shares", b"shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cap_minor", b"_cap_minor", "base", b"base", "cap_minor", b"cap_minor", "cost_bearer", b"cost_bearer", "floor_minor", b"floor_minor", "match", b"match", "per_unit_minor", b"per_unit_minor", "rate_bp", b"rate_bp", "rule_id", b"rule_id", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cap_minor: _TypeAlias = _typing.Literal["cap_minor"]  # noqa: Y015
+    _WhichOneofArgType__cap_minor: _TypeAlias = _typing.Literal["_cap_minor", b"_cap_minor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cap_minor) -> _WhichOneofReturnType__cap_minor | None: ...
+
+Global___Rule: _TypeAlias = Rule  # noqa: Y015
+
+@_typing.final
+class Hold(_message.Message):
+    """How long commission of one channel is held before it is payable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    FROM_PAYMENT_FIELD_NUMBER: _builtins.int
+    channel: _channel_pb2.Channel.ValueType
+    """The channel."""
+    days: _builtins.int
+    """It is payable so many days after the goods were received, or so many and 15
+    after the last of them were sent, whichever comes first. [0, 365].
+    """
+    from_payment: _builtins.bool
+    """The channel reports neither: so many days after the last payment."""
+    def __init__(
+        self,
+        *,
+        channel: _channel_pb2.Channel.ValueType = ...,
+        days: _builtins.int = ...,
+        from_payment: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "days", b"days", "from_payment", b"from_payment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Rule: _TypeAlias = Rule  # noqa: Y015
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
 
 @_typing.final
 class Plan(_message.Message):
@@ -169,12 +387,19 @@ class Plan(_message.Message):
     EFFECTIVE_TO_TIME_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
     PUBLISH_TIME_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    SHARE_LINK_HOURS_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     """Given by the service; commission freezes it with the order. Empty in a
     request.
     """
     display_name: _builtins.str
     """Name for people. 1 to 100 characters."""
+    share_link_hours: _builtins.int
+    """For how many hours before an order a share link that the buyer opened counts:
+    its makers are referrers, and the last of them the owner where no binding
+    stands. One that was opened after the order never counts. 0: 72. [0, 720].
+    """
     @_builtins.property
     def effective_from_time(self) -> _timestamp_pb2.Timestamp:
         """Orders placed from this moment on fall under it. Absent in a request: from
@@ -195,6 +420,12 @@ class Plan(_message.Message):
     def publish_time(self) -> _timestamp_pb2.Timestamp:
         """When it was published. Output only."""
 
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """How long commission is held, by channel, each at most once. On a channel that
+        is not among them it is payable as soon as it is earned.
+        """
+
     def __init__(
         self,
         *,
@@ -204,10 +435,12 @@ class Plan(_message.Message):
         effective_to_time: _timestamp_pb2.Timestamp | None = ...,
         rules: _abc.Iterable[Global___Rule] | None = ...,
         publish_time: _timestamp_pb2.Timestamp | None = ...,
+        holds: _abc.Iterable[Global___Hold] | None = ...,
+        share_link_hours: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["effective_from_time", b"effective_from_time", "effective_to_time", b"effective_to_time", "publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "effective_from_time", b"effective_from_time", "effective_to_time", b"effective_to_time", "plan_id", b"plan_id", "publish_time", b"publish_time", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "effective_from_time", b"effective_from_time", "effective_to_time", b"effective_to_time", "holds", b"holds", "plan_id", b"plan_id", "publish_time", b"publish_time", "rules", b"rules", "share_link_hours", b"share_link_hours"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,7 +39,8 @@ class PlanServiceStub:
     A repeat returns the plan as it was first published; the same `request_id`
     with another body is ALREADY_EXISTS REQUEST_ID_REUSED.
 
-    Errors: INVALID_ARGUMENT INVALID_FIELDS (shares over 10,000, a role twice, an
+    Errors: INVALID_ARGUMENT INVALID_FIELDS (shares over 10,000, a role or a
+    channel's hold twice, a rate and an amount per piece, a cap below the floor, an
     interval that ends before it begins, two rules of one id); FAILED_PRECONDITION
     PLAN_STARTS_IN_PAST, PLAN_OVERLAPS (another plan is in force in part of the
     interval), TOO_MANY_PLANS (over 1,000 of one brand, or more than one
@@ -63,7 +64,8 @@ class PlanServiceAsyncStub(PlanServiceStub):
     A repeat returns the plan as it was first published; the same `request_id`
     with another body is ALREADY_EXISTS REQUEST_ID_REUSED.
 
-    Errors: INVALID_ARGUMENT INVALID_FIELDS (shares over 10,000, a role twice, an
+    Errors: INVALID_ARGUMENT INVALID_FIELDS (shares over 10,000, a role or a
+    channel's hold twice, a rate and an amount per piece, a cap below the floor, an
     interval that ends before it begins, two rules of one id); FAILED_PRECONDITION
     PLAN_STARTS_IN_PAST, PLAN_OVERLAPS (another plan is in force in part of the
     interval), TOO_MANY_PLANS (over 1,000 of one brand, or more than one
@@ -90,7 +92,8 @@ class PlanServiceServicer(metaclass=_abc_1.ABCMeta):
         A repeat returns the plan as it was first published; the same `request_id`
         with another body is ALREADY_EXISTS REQUEST_ID_REUSED.
 
-        Errors: INVALID_ARGUMENT INVALID_FIELDS (shares over 10,000, a role twice, an
+        Errors: INVALID_ARGUMENT INVALID_FIELDS (shares over 10,000, a role or a
+        channel's hold twice, a rate and an amount per piece, a cap below the floor, an
         interval that ends before it begins, two rules of one id); FAILED_PRECONDITION
         PLAN_STARTS_IN_PAST, PLAN_OVERLAPS (another plan is in force in part of the
         interval), TOO_MANY_PLANS (over 1,000 of one brand, or more than one
