@@ -18,6 +18,8 @@ import grpc
 import jwt
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from chassis.mongo.connection import Collection, Document
+
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[RpcHandler | None]]"
@@ -177,3 +179,21 @@ class _Authentication(grpc.aio.ServerInterceptor):
             return await behaviour(request, context)
 
         return replaced(authenticated)
+
+
+# ---- members: the documents themselves -------------------------------------------------------------
+
+
+async def found_by_ids(collection: Collection, ids: list[str]) -> list[Document]:
+    """Floor of `members`, asking: what must be read to know anything of these, whole, in one command."""
+    return await collection.find({"_id": {"$in": ids}}).to_list(None)
+
+
+async def found_and_updated(collection: Collection, document_id: str) -> Document:
+    """Floor of `members`, scanning: what must be read to decide, and one guarded write of the decision."""
+    found = await collection.find_one({"_id": document_id})
+    assert found is not None, "floors are given documents that are there"
+    guard = {"_id": document_id, "rev": found["rev"]}
+    updated = await collection.update_one(guard, {"$inc": {"rev": 1}})
+    assert updated.modified_count == 1, "nobody else writes these documents"
+    return found

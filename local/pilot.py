@@ -86,18 +86,14 @@ def chunks(items: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:
 
 async def at_once(work: Iterator[Coroutine[None, None, None]]) -> None:
     """Does all of the work, a few pieces at a time."""
-    places = asyncio.Semaphore(IN_FLIGHT)
 
-    async def one(piece: Coroutine[None, None, None]) -> None:
-        try:
+    async def one_after_the_other() -> None:
+        for piece in work:
             await piece
-        finally:
-            places.release()
 
     async with asyncio.TaskGroup() as group:
-        for piece in work:
-            await places.acquire()
-            group.create_task(one(piece))
+        for _ in range(IN_FLIGHT):
+            group.create_task(one_after_the_other())
 
 
 class Pilot:

@@ -17,42 +17,66 @@ from chassis.sealing import KeyRing, Sealer
 from chassis.settings import ServiceSettings
 from daogou.members.v1.activity_pb2_grpc import add_ActivityServiceServicer_to_server as add_activity
 from daogou.members.v1.binding_pb2_grpc import add_BindingServiceServicer_to_server as add_binding
+from daogou.members.v1.binding_watch_pb2_grpc import add_BindingWatchServiceServicer_to_server as add_watch
 from daogou.members.v1.directory_pb2_grpc import add_DirectoryServiceServicer_to_server as add_directory
+from daogou.members.v1.erasure_pb2_grpc import add_ErasureServiceServicer_to_server as add_erasure
+from daogou.members.v1.export_pb2_grpc import add_ExportServiceServicer_to_server as add_export
 from daogou.members.v1.guide_code_pb2_grpc import add_GuideCodeServiceServicer_to_server as add_guide_code
 from daogou.members.v1.handover_pb2_grpc import add_HandoverServiceServicer_to_server as add_handover
 from daogou.members.v1.member_import_pb2_grpc import add_MemberImportServiceServicer_to_server as add_import
 from daogou.members.v1.member_pb2_grpc import add_MemberServiceServicer_to_server as add_member
+from daogou.members.v1.merge_pb2_grpc import add_MergeServiceServicer_to_server as add_merge
 from daogou.members.v1.region_pb2_grpc import add_RegionServiceServicer_to_server as add_region
 from svc_members import (
+    care,
     checks,
     store_activity,
+    store_binding,
+    store_binding_watch,
     store_directory,
+    store_erasure,
     store_guide_code,
     store_handover,
     store_identity,
     store_member,
+    store_merge,
 )
 from svc_members.code_signer import CodeSigner
+from svc_members.corrections import Corrections
 from svc_members.entities import guide_kind
 from svc_members.handovers import Handovers
 from svc_members.identities import IdentitySealer
 from svc_members.lapses import Lapses
 from svc_members.servicer_activity import ActivityServicer
 from svc_members.servicer_binding import BindingServicer
+from svc_members.servicer_binding_watch import BindingWatchServicer
 from svc_members.servicer_directory import DirectoryServicer
+from svc_members.servicer_erasure import ErasureServicer
+from svc_members.servicer_export import ExportServicer
 from svc_members.servicer_guide_code import GuideCodeServicer
 from svc_members.servicer_handover import HandoverServicer
 from svc_members.servicer_member import MemberServicer
 from svc_members.servicer_member_import import MemberImportServicer
+from svc_members.servicer_merge import MergeServicer
 from svc_members.servicer_region import RegionServicer
 from svc_members.store_activity import ActivityStore
+from svc_members.store_answering import AnsweringStore
+from svc_members.store_binding import BindingStore
+from svc_members.store_binding_watch import BindingWatchStore
+from svc_members.store_contact import ContactStore
+from svc_members.store_correction import CorrectionStore
 from svc_members.store_directory import DirectoryStore
+from svc_members.store_erasure import ErasureStore
+from svc_members.store_export import ExportStore
 from svc_members.store_guide_code import GuideCodeStore
 from svc_members.store_handover import HandoverStore
 from svc_members.store_identity import IdentityStore
 from svc_members.store_member import MemberStore
 from svc_members.store_member_import import MemberImportStore
+from svc_members.store_merge import MergeStore
 from svc_members.store_region import RegionStore
+from svc_members.store_scan import ScanStore
+from svc_members.text_sealer import TextSealer
 
 
 class MembersSettings(ServiceSettings):
@@ -72,9 +96,14 @@ SCHEMA = Schema(
         *store_directory.INDEXES,
         *store_identity.INDEXES,
         *store_member.INDEXES,
+        *store_binding.INDEXES,
+        *store_binding_watch.INDEXES,
+        *store_merge.INDEXES,
+        *store_erasure.INDEXES,
         *store_guide_code.INDEXES,
         *store_activity.INDEXES,
         *store_handover.INDEXES,
+        *care.INDEXES,
     ],
 )
 
@@ -84,13 +113,18 @@ async def composed(around: Surroundings[MembersSettings]) -> AsyncIterator[Seque
     """The service's parts, put together."""
     checks.register()
     config, now, database = around.settings, around.clock.now, around.database
-    sealer = IdentitySealer(Sealer.from_file(config.pii_keys_file))
+    keys = Sealer.from_file(config.pii_keys_file)
+    sealer, texts = IdentitySealer(keys), TextSealer(keys)
     signer = CodeSigner(KeyRing.from_file(config.guide_code_keys_file), config.guide_code_link_base)
-    directory, linked = DirectoryStore(database), IdentityStore(database)
+    directory, linked = DirectoryStore(database), IdentityStore(database, around.clock)
     members = MemberStore(database, linked, around.clock)
     codes, activity, offers = GuideCodeStore(database), ActivityStore(database), HandoverStore(database)
+    contacts, answering = ContactStore(database), AnsweringStore(database)
     regions, audit = RegionStore(database), Audit(database["audit"], new_id())
-    imports = MemberImportStore(database, members)
+    imports, scans = MemberImportStore(database, linked), ScanStore(database, directory, members)
+    bindings, merges = BindingStore(database), MergeStore(database, members, around.clock)
+    corrected = CorrectionStore(database, members, around.clock)
+    corrections = Corrections(directory, members, bindings, corrected, sealer, audit)
     handovers = Handovers(directory, members, offers, guide_kind(sealer), now)
     rounds = {
         "lapse": Lapses(directory, members, activity, now).round,
@@ -101,12 +135,28 @@ async def composed(around: Surroundings[MembersSettings]) -> AsyncIterator[Seque
         yield [
             (add_directory, DirectoryServicer(directory, regions, sealer, now)),
             (add_region, RegionServicer(directory, regions, sealer, now)),
-            (add_member, MemberServicer(directory, linked, members, sealer, audit, now)),
-            (add_binding, BindingServicer(directory, linked, members, sealer, now)),
-            (add_guide_code, GuideCodeServicer(directory, linked, members, codes, sealer, signer, now)),
+            (add_member, MemberServicer(directory, linked, members, merges, handovers, sealer, audit, now)),
+            (add_merge, MergeServicer(members, merges, handovers, now)),
+            (
+                add_export,
+                ExportServicer(
+                    (members, linked, bindings, merges, ExportStore(database)), sealer, texts, audit, now
+                ),
+            ),
+            (add_erasure, ErasureServicer(ErasureStore(database, members), audit, now)),
+            (add_binding, BindingServicer(directory, linked, members, bindings, corrections, sealer, now)),
+            (add_watch, BindingWatchServicer(directory, BindingWatchStore(database, around.clock))),
+            (
+                add_guide_code,
+                GuideCodeServicer(directory, linked, members, codes, scans, sealer, signer, now),
+            ),
             (add_import, MemberImportServicer(directory, linked, members, imports, sealer, now)),
-            (add_activity, ActivityServicer(directory, members, activity, now)),
+            (
+                add_activity,
+                ActivityServicer(directory, members, activity, answering, contacts, sealer, texts, now),
+            ),
             (add_handover, HandoverServicer(directory, offers, handovers, sealer, now)),
+            *care.registrations(database, members, contacts, texts, around.clock),
         ]
 
 

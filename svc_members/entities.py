@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from chassis.errors import Refused, Violation
 from chassis.mongo.connection import Document
-from chassis.times import to_timestamp
+from chassis.times import to_optional_timestamp, to_timestamp
 from daogou.common.v1.channel_pb2 import Channel
 from daogou.common.v1.geo_pb2 import Datum, GeoPoint
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
@@ -161,6 +161,7 @@ def _store_document(_brand_id: str, store: Store) -> Document:
         ],
         "shops": [shop_key(shop) for shop in store.shops],
         "region_id": store.region_id,
+        "manager_guide_id": store.manager_guide_id,
     }
 
 
@@ -193,6 +194,7 @@ def _store_message(document: Document) -> Store:
         create_time=to_timestamp(document["create_time"]),
         update_time=to_timestamp(document["update_time"]),
         region_id=document.get("region_id", ""),
+        manager_guide_id=document.get("manager_guide_id", ""),
     )
 
 
@@ -229,6 +231,7 @@ def _guide_message(document: Document) -> Guide:
         create_time=to_timestamp(document["create_time"]),
         update_time=to_timestamp(document["update_time"]),
         postings=postings.messages_of(document),
+        resign_time=to_optional_timestamp(document.get("resign_time")),
     )
 
 
@@ -248,7 +251,9 @@ STORE = Kind(
     collection="stores",
     unknown_reason="STORE_UNKNOWN",
     message=Store,
-    mutable=frozenset({"display_name", "location", "address", "opening_hours", "shops", "region_id"}),
+    mutable=frozenset(
+        {"display_name", "location", "address", "opening_hours", "shops", "region_id", "manager_guide_id"}
+    ),
     problems=store_problems,
     to_document=_store_document,
     to_message=_store_message,

@@ -6,6 +6,7 @@ leaves somebody to be released again, never somebody released and forgotten.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -15,12 +16,13 @@ from chassis.clock import Now
 from chassis.errors import Conflict, NotFound, Refused
 from chassis.mongo.connection import Document
 from svc_members.entities import BRAND, Kind, policy_of
+from svc_members.member_document import Member
 from svc_members.rules import binding, handover
 from svc_members.rules.binding import Decision, Outcome, Scan
 from svc_members.rules.handover import OfferState, Spread
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_handover import NOT_OFFERED, HandoverStore
-from svc_members.store_member import Member, MemberStore
+from svc_members.store_member import MemberStore
 
 MEMBERS_MOST = 100
 """Members of one round."""
@@ -101,7 +103,7 @@ class Handovers:
         """Offers one member and, where his guide has left, releases him to the pool."""
         brand_id, handover_id, takers = leased["brand_id"], leased["handover_id"], leased["taker_guide_ids"]
         earlier = await self._handovers.earlier_offers(
-            brand_id, member.member_id, handover_id, now - handover.OFFERS_WITHIN
+            brand_id, [member.member_id, *member.absorbed], handover_id, now - handover.OFFERS_WITHIN
         )
         offer: Document = {
             "_id": f"{brand_id}|{handover_id}|{member.member_id}",
@@ -125,10 +127,29 @@ class Handovers:
             }
         await self._handovers.add_offer(offer)
         if leased["kind"] == "RESIGNATION":
-            next_id = f"{member.member_id}.{member.rev + 1}"
-            decision = binding.resign(member.rows, leased["guide_id"], leased["resign_time"], next_id)
+            decision = binding.resign(member.rows, leased["guide_id"], leased["resign_time"], member.next_id)
             if decision.added:
                 await self._members.save_rows(member, decision)
+
+    async def release(self, brand_id: str, member_id: str) -> None:
+        """Leaves a member to the pool who came to be a guide's that has resigned: by a merge, or its undoing.
+
+        Her handover may have passed him by. Raises: Conflict MEMBER_CHANGED.
+        """
+
+        async def read() -> Member:
+            return await self._members.find(brand_id, member_id)
+
+        async def released(member: Member, next_id: str) -> Decision:
+            standing = binding.standing(member.rows)
+            if standing is not None and standing.guide_id:
+                guide = await self._directory.find(self._guide, brand_id, standing.guide_id)
+                if guide["state"] == "RESIGNED":
+                    return binding.resign(member.rows, guide["guide_id"], guide["resign_time"], next_id)
+            return Decision(Outcome.KEPT, standing)
+
+        with contextlib.suppress(NotFound):
+            await self._members.decided(read, released)
 
     async def overdue_round(self) -> bool:
         """Accepts offers that nobody answered in time. Whether there may be more."""
@@ -145,14 +166,30 @@ class Handovers:
 
         Raises: NotFound OFFER_UNKNOWN; Refused OFFER_ANSWERED; Conflict MEMBER_CHANGED.
         """
-        offer = await self._handovers.find_offer(brand_id, handover_id, member_id)
+        offer = await self._offer_to(brand_id, handover_id, member_id)
         wanted = OfferState.ACCEPTED if accept else OfferState.REFUSED
         if offer["state"] == OfferState.OFFERED:
             ended = await self._accept(offer, by_member=True) if accept else await self._refuse(offer)
-            offer = ended or await self._handovers.find_offer(brand_id, handover_id, member_id)
+            offer = ended or await self._handovers.find_offer(brand_id, handover_id, offer["member_id"])
         if offer["state"] not in (wanted, OfferState.LOST if accept else wanted):
             raise Refused("OFFER_ANSWERED", f"the offer was {offer['state'].lower()} already")
         return offer
+
+    async def _offer_to(self, brand_id: str, handover_id: str, member_id: str) -> Document:
+        """What a member was offered by an id of his, or by another where he was merged: an open one first.
+
+        Raises: NotFound OFFER_UNKNOWN.
+        """
+        try:
+            return await self._handovers.find_offer(brand_id, handover_id, member_id)
+        except NotFound:
+            with contextlib.suppress(NotFound):
+                member = await self._members.find(brand_id, member_id)
+                ids = [member.member_id, *member.absorbed]
+                offers = await self._handovers.offers_to(brand_id, handover_id, ids)
+                if offers:
+                    return min(offers, key=lambda offer: bool(offer["state"] != OfferState.OFFERED))
+            raise
 
     async def _accept(self, offer: Document, *, by_member: bool) -> Document | None:
         """Makes the member the taker's and ends the offer; LOST where he is not to be had any more."""

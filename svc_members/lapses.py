@@ -11,7 +11,7 @@ from chassis.clock import Now
 from chassis.errors import Conflict
 from svc_members.entities import policy_of
 from svc_members.rules import binding
-from svc_members.rules.binding import FOR_EVER
+from svc_members.rules.binding import FOR_EVER, Cause
 from svc_members.store_activity import ActivityStore
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_member import MemberStore
@@ -47,7 +47,7 @@ class Lapses:
         active_before = through - timedelta(days=policy.validity_days)
         due = await self._members.inactive(brand_id, active_before, LAPSES_MOST)
         for member in due:
-            decision = binding.lapse(member.rows, self._now(), f"{member.member_id}.{member.rev + 1}")
+            decision = binding.end(member.rows, self._now(), Cause.LAPSED, member.next_id)
             try:
                 await self._members.save_rows(member, decision)
             except Conflict:

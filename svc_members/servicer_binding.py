@@ -12,14 +12,16 @@ from chassis.rpc import limits
 from chassis.rpc.items import to_item_error
 from chassis.times import from_timestamp
 from daogou.members.v1 import binding_pb2 as pb
+from svc_members.corrections import Corrections
 from svc_members.entities import BRAND, Kind, check_employed, guide_kind, policy_of
 from svc_members.identities import IdentitySealer
+from svc_members.member_document import Member
 from svc_members.messages import binding_message
 from svc_members.rules import binding
-from svc_members.rules.binding import Row
+from svc_members.store_binding import Answer, BindingStore, Question
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_identity import IdentityStore
-from svc_members.store_member import Member, MemberStore
+from svc_members.store_member import MemberStore
 
 
 class BindingServicer:
@@ -30,42 +32,52 @@ class BindingServicer:
         directory: DirectoryStore,
         identity_store: IdentityStore,
         members: MemberStore,
+        bindings: BindingStore,
+        corrections: Corrections,
         sealer: IdentitySealer,
         now: Now,
     ) -> None:
         self._directory = directory
         self._identities = identity_store
         self._members = members
+        self._bindings = bindings
         self._guide: Kind[Any] = guide_kind(sealer)
         self._sealer = sealer
+        self._corrections = corrections
         self._now = now
 
     async def ResolveBinding(
         self, request: pb.ResolveBindingRequest, context: Any
     ) -> pb.ResolveBindingResponse:
-        now = self._now()
-        _check(request.query, now)
-        [resolved] = await self._resolved(request.brand_id, [request.query], now)
-        return pb.ResolveBindingResponse(resolved=resolved)
+        question = self._question(request.brand_id, request.query, self._now())
+        [answer] = await self._bindings.resolve(request.brand_id, [question])
+        reply = pb.ResolveBindingResponse()
+        _tell(reply.resolved, answer)
+        return reply
 
     async def BatchResolveBindings(
         self, request: pb.BatchResolveBindingsRequest, context: Any
     ) -> pb.BatchResolveBindingsResponse:
-        now = self._now()
-        answers: list[pb.ResolvedBinding | None] = []
-        asked = []
-        for query in request.queries:
+        now, brand_id = self._now(), request.brand_id
+        refused: dict[int, DaogouError] = {}
+        questions = []
+        for place, query in enumerate(request.queries):
             try:
                 if found := limits.violations(query):
                     raise invalid_fields(found)
-                _check(query, now)
+                questions.append(self._question(brand_id, query, now))
             except DaogouError as error:
-                answers.append(pb.ResolvedBinding(error=to_item_error(error)))
+                refused[place] = error
+        answers = iter(await self._bindings.resolve(brand_id, questions))
+        reply = pb.BatchResolveBindingsResponse()
+        for place in range(len(request.queries)):
+            # Made in its place: what is given to the reply is copied.
+            resolved = reply.resolved.add()
+            if place in refused:
+                resolved.error.CopyFrom(to_item_error(refused[place]))
             else:
-                answers.append(None)
-                asked.append(query)
-        resolved = iter(await self._resolved(request.brand_id, asked, now))
-        return pb.BatchResolveBindingsResponse(resolved=[answer or next(resolved) for answer in answers])
+                _tell(resolved, next(answers))
+        return reply
 
     async def ClaimMember(self, request: pb.ClaimMemberRequest, context: Any) -> pb.ClaimMemberResponse:
         now = self._now()
@@ -86,62 +98,48 @@ class BindingServicer:
                 campaign="",
                 scanned_time=now,
                 by_herself=await self._identities.are_of(member.brand_id, member.member_id, guide),
+                origin_id=member.origin_id,
             )
             return binding.claim(member.rows, claim, policy_of(brand), next_id)
 
         member, _ = await self._members.decided(read, claimed)
         standing = binding.standing(member.rows)
         assert standing is not None, "whoever was claimed is somebody's"
-        return pb.ClaimMemberResponse(binding=binding_message(member, standing))
+        return pb.ClaimMemberResponse(binding=binding_message(member.brand_id, member.member_id, standing))
+
+    async def CorrectBinding(
+        self, request: pb.CorrectBindingRequest, context: Any
+    ) -> pb.CorrectBindingResponse:
+        return await self._corrections.correct(request, self._now())
 
     async def ListBindingRows(
         self, request: pb.ListBindingRowsRequest, context: Any
     ) -> pb.ListBindingRowsResponse:
-        member = await self._members.find(request.brand_id, request.member_id)
-        return pb.ListBindingRowsResponse(rows=[binding_message(member, row) for row in member.rows])
+        rows = await self._bindings.rows(request.brand_id, request.member_id)
+        return pb.ListBindingRowsResponse(
+            rows=[binding_message(request.brand_id, request.member_id, row) for row in rows]
+        )
 
-    async def _resolved(
-        self, brand_id: str, queries: list[pb.BindingQuery], now: datetime
-    ) -> list[pb.ResolvedBinding]:
-        """The answers, in order. Two reads whatever their number: identities, then members."""
-        indexes = [
-            self._sealer.index(brand_id, query.identity) if query.HasField("identity") else ""
-            for query in queries
-        ]
-        asked = [index for index in indexes if index]
-        held = await self._identities.holders(brand_id, asked) if asked else {}
-        member_ids = [
-            held.get(index, "") if index else query.member_id
-            for index, query in zip(indexes, queries, strict=True)
-        ]
-        rows = await self._members.find_many(brand_id, [member_id for member_id in member_ids if member_id])
-        return [
-            _answer(member_id, rows.get(member_id), query, now)
-            for member_id, query in zip(member_ids, queries, strict=True)
-        ]
-
-
-def _check(query: pb.BindingQuery, now: datetime) -> None:
-    """Raises: Refused KNOWN_AT_TOO_RECENT."""
-    if query.HasField("known_at_time"):
-        age = now - from_timestamp(query.known_at_time)
-        if age < binding.KNOWN_AT_AGE_LEAST:
-            wait_s = (binding.KNOWN_AT_AGE_LEAST - age).total_seconds()
+    def _question(self, brand_id: str, query: pb.BindingQuery, now: datetime) -> Question:
+        """Raises: Refused KNOWN_AT_TOO_RECENT."""
+        by_identity = query.HasField("identity")
+        known_at = from_timestamp(query.known_at_time) if query.HasField("known_at_time") else None
+        if known_at is not None and now - known_at < binding.KNOWN_AT_AGE_LEAST:
+            wait_s = (binding.KNOWN_AT_AGE_LEAST - (now - known_at)).total_seconds()
             raise Refused(
                 "KNOWN_AT_TOO_RECENT", "known_at_time must be at least 5 s ago", retry_after_s=wait_s
             )
+        return Question(
+            index=self._sealer.index(brand_id, query.identity) if by_identity else "",
+            member_id="" if by_identity else query.member_id,
+            as_of=from_timestamp(query.as_of_time) if query.HasField("as_of_time") else now,
+            known_at=known_at,
+        )
 
 
-def _answer(
-    member_id: str, rows: tuple[Row, ...] | None, query: pb.BindingQuery, now: datetime
-) -> pb.ResolvedBinding:
-    if rows is None:
-        return pb.ResolvedBinding()
-    as_of = from_timestamp(query.as_of_time) if query.HasField("as_of_time") else now
-    known_at = from_timestamp(query.known_at_time) if query.HasField("known_at_time") else None
-    row = binding.resolve(rows, as_of, known_at)
-    if row is None:
-        return pb.ResolvedBinding(member_id=member_id)
-    return pb.ResolvedBinding(
-        member_id=member_id, binding_id=row.binding_id, guide_id=row.guide_id, store_id=row.store_id
-    )
+def _tell(resolved: pb.ResolvedBinding, answer: Answer) -> None:
+    """Puts an answer into a reply."""
+    resolved.member_id = answer.member_id
+    resolved.binding_id = answer.binding_id
+    resolved.guide_id = answer.guide_id
+    resolved.store_id = answer.store_id

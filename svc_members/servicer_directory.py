@@ -99,9 +99,11 @@ class DirectoryServicer:
         return pb.BatchGetStoresResponse(results=results)
 
     async def UpdateStore(self, request: pb.UpdateStoreRequest, context: Any) -> pb.UpdateStoreResponse:
-        named = [request.store] if "region_id" in request.update_mask.paths else []
-        refusal = await self._region_refusal(request.brand_id, named)
-        store = await self._update(STORE, request.store_id, request, request.store, refusal)
+        masked = {"region_id", "manager_guide_id"}.intersection(request.update_mask.paths)
+        named = pb.Store(**{path: getattr(request.store, path) for path in masked})
+        # What is not changed is not looked at: a manager who has left since keeps nobody from anything else.
+        refusal = await self._store_refusal(request.brand_id, [named])
+        store = await self._update(STORE, request.store_id, request, request.store, lambda _: refusal(named))
         return pb.UpdateStoreResponse(store=store)
 
     async def ListStores(self, request: pb.ListStoresRequest, context: Any) -> pb.ListStoresResponse:
@@ -130,6 +132,21 @@ class DirectoryServicer:
     async def GetGuide(self, request: pb.GetGuideRequest, context: Any) -> pb.GetGuideResponse:
         found = await self._store.find(self._guide, request.brand_id, request.guide_id)
         return pb.GetGuideResponse(guide=self._guide.to_message(found))
+
+    async def BatchGetGuides(
+        self, request: pb.BatchGetGuidesRequest, context: Any
+    ) -> pb.BatchGetGuidesResponse:
+        found = await self._store.find_many(self._guide, request.brand_id, list(set(request.guide_ids)))
+        result = pb.BatchGetGuidesResponse.Result
+        unknown = to_item_error(NotFound("GUIDE_UNKNOWN", "no guide of this brand has that id"))
+        return pb.BatchGetGuidesResponse(
+            results=[
+                result(guide=self._guide.to_message(found[guide_id]))
+                if guide_id in found
+                else result(error=unknown)
+                for guide_id in request.guide_ids
+            ]
+        )
 
     async def UpdateGuide(self, request: pb.UpdateGuideRequest, context: Any) -> pb.UpdateGuideResponse:
         guide = await self._update(self._guide, request.guide_id, request, request.guide)
@@ -167,7 +184,7 @@ class DirectoryServicer:
         self, brand_id: str, request_id: str, stores: Sequence[pb.Store], *, prefix: str = ""
     ) -> list[pb.Store | DaogouError]:
         await self._store.find(BRAND, brand_id, brand_id)
-        refusal = await self._region_refusal(brand_id, stores)
+        refusal = await self._store_refusal(brand_id, stores)
         return await self._create(STORE, brand_id, request_id, stores, refusal, prefix=prefix)
 
     async def _hire(
@@ -182,11 +199,25 @@ class DirectoryServicer:
 
         return await self._create(self._guide, brand_id, request_id, guides, refusal, prefix=prefix)
 
-    async def _region_refusal(self, brand_id: str, stores: Sequence[pb.Store]) -> Refusal[pb.Store]:
-        """What refuses those of the stores that name a region which is not there."""
-        named = {store.region_id for store in stores if is_id(store.region_id)}
-        unknown = named - set(await self._regions.tree(brand_id)) if named else frozenset()
-        return lambda store: region.unknown() if store.region_id in unknown else None
+    async def _store_refusal(self, brand_id: str, stores: Sequence[pb.Store]) -> Refusal[pb.Store]:
+        """What refuses those of the stores that name a region or a manager who is not there."""
+        regions = {store.region_id for store in stores if is_id(store.region_id)}
+        unknown = regions - set(await self._regions.tree(brand_id)) if regions else frozenset()
+        managers = [store.manager_guide_id for store in stores if is_id(store.manager_guide_id)]
+        guides = await self._store.find_many(self._guide, brand_id, managers) if managers else {}
+
+        def refusal(store: pb.Store) -> DaogouError | None:
+            if store.region_id in unknown:
+                return region.unknown()
+            if not store.manager_guide_id:
+                return None
+            if store.manager_guide_id not in guides:
+                return NotFound("GUIDE_UNKNOWN", "the manager is no guide of this brand")
+            if guides[store.manager_guide_id]["state"] == "RESIGNED":
+                return Refused("GUIDE_RESIGNED", "the manager has resigned")
+            return None
+
+        return refusal
 
     async def _regions_below(self, brand_id: str, region_id: str) -> list[str]:
         """A region and all below it. Raises: NotFound REGION_UNKNOWN."""
@@ -207,19 +238,27 @@ class DirectoryServicer:
         An item's id follows from the request and its place, so that a repeat meets what it wrote.
         """
         results: list[M | DaogouError] = []
-        accepted: list[tuple[int, Document]] = []
+        accepted: dict[int, Document] = {}
+        refused: dict[int, Document] = {}
         for index, item in enumerate(items):
             if found := limits.violations(item, prefix):
                 results.append(invalid_fields(found))
-            elif refused := refusal(item):
-                results.append(refused)
-            else:
-                accepted.append((index, self._new_document(kind, brand_id, request_id, index, item)))
-                results.append(item)
+                continue
+            reason = refusal(item)
+            results.append(reason or item)
+            documents = refused if reason else accepted
+            documents[index] = self._new_document(kind, brand_id, request_id, index, item)
         if accepted:
-            standing = await self._store.insert(kind, [document for _, document in accepted])
-            for (index, document), stands in zip(accepted, standing, strict=True):
+            standing = await self._store.insert(kind, list(accepted.values()))
+            for (index, document), stands in zip(accepted.items(), standing, strict=True):
                 results[index] = _creation_reply(kind, document, stands)
+        if refused:
+            # What is refused today may have been created before: then this is a repeat.
+            ids = [document[f"{kind.name}_id"] for document in refused.values()]
+            known = await self._store.find_many(kind, brand_id, ids)
+            for index, document in refused.items():
+                if before := known.get(document[f"{kind.name}_id"]):
+                    results[index] = _creation_reply(kind, document, before)
         return results
 
     def _new_document(self, kind: Kind[M], brand_id: str, request_id: str, index: int, item: M) -> Document:

@@ -18,15 +18,17 @@ from chassis.times import from_timestamp, to_timestamp
 from daogou.members.v1 import guide_code_pb2 as pb
 from svc_members import postings
 from svc_members.code_signer import CodeSigner
-from svc_members.entities import BRAND, STORE, Kind, check_employed, guide_kind, policy_of
-from svc_members.identities import IdentitySealer
+from svc_members.entities import STORE, Kind, check_employed, guide_kind, policy_of
+from svc_members.identities import IdentitySealer, StoredIdentity
+from svc_members.member_document import Member
 from svc_members.messages import binding_message
 from svc_members.rules import binding, guide_code
 from svc_members.rules.guide_code import GuideCode
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_guide_code import GuideCodeStore
 from svc_members.store_identity import IdentityStore
-from svc_members.store_member import Member, MemberStore
+from svc_members.store_member import MemberStore
+from svc_members.store_scan import ScanStore
 
 TTL_DEFAULT: Final = timedelta(days=90)
 SCAN_AHEAD_MOST: Final = timedelta(seconds=5)
@@ -44,6 +46,7 @@ class GuideCodeServicer:
         identity_store: IdentityStore,
         members: MemberStore,
         codes: GuideCodeStore,
+        scans: ScanStore,
         sealer: IdentitySealer,
         signer: CodeSigner,
         now: Now,
@@ -52,6 +55,7 @@ class GuideCodeServicer:
         self._identities = identity_store
         self._members = members
         self._codes = codes
+        self._scans = scans
         self._sealer = sealer
         self._guide: Kind[Any] = guide_kind(sealer)
         self._signer = signer
@@ -114,12 +118,17 @@ class GuideCodeServicer:
         if is_id(text):
             text = await self._codes.code_of(request.brand_id, text)
         code = self._signer.opened(request.brand_id, text)
-        brand, holder = await asyncio.gather(
-            self._directory.find(BRAND, request.brand_id, request.brand_id), self._holder_of(code)
-        )
+        identity, fresh_id = self._sealer.stored(request.brand_id, request.identity), new_id()
+        scene = await self._scans.scene(self._whose(code), request.brand_id, identity, fresh_id, now)
+        holder, policy = scene.code_holder, policy_of(scene.brand)
         guide_code.check_valid(code, scanned_time, holder.get("code_epoch", 0))
         check_employed(holder)
-        identity = self._sealer.stored(request.brand_id, request.identity)
+        customers = [scene.customer]
+
+        async def read() -> Member:
+            if customers:
+                return customers.pop()
+            return await self._members.holder_of(request.brand_id, identity, lambda: fresh_id, now)
 
         async def scanned(member: Member, next_id: str) -> binding.Decision:
             scan = binding.Scan(
@@ -127,14 +136,11 @@ class GuideCodeServicer:
                 store_id=postings.store_at(holder, scanned_time),
                 campaign=code.campaign,
                 scanned_time=scanned_time,
-                by_herself=await self._identities.are_of(
-                    member.brand_id, member.member_id, holder, identity.index
-                ),
+                by_herself=await self._by_herself(member, holder, identity, fresh_id),
+                origin_id=member.origin_id,
+                not_before=member.not_before,
             )
-            return binding.scan(member.rows, scan, policy_of(brand), next_id)
-
-        async def read() -> Member:
-            return await self._members.holder_of(request.brand_id, identity, new_id, now)
+            return binding.scan(member.rows, scan, policy, next_id)
 
         member, decision = await self._members.decided(read, scanned, identity)
         SCANS.labels(decision.outcome).inc()
@@ -143,7 +149,7 @@ class GuideCodeServicer:
         return pb.ScanGuideCodeResponse(
             member_id=member.member_id,
             outcome=pb.ScanOutcome.Value(f"SCAN_OUTCOME_{decision.outcome}"),
-            binding=binding_message(member, standing),
+            binding=binding_message(member.brand_id, member.member_id, standing),
         )
 
     async def _holder(self, brand_id: str, store_id: str, guide_id: str) -> tuple[Kind[Any], Document]:
@@ -159,12 +165,23 @@ class GuideCodeServicer:
         check_employed(guide)
         return self._guide, guide
 
-    async def _holder_of(self, code: GuideCode) -> Document:
-        """The guide or the store that a code binds to. Raises: NotFound STORE_UNKNOWN, GUIDE_UNKNOWN."""
-        brand_id = id_of_bytes(code.brand)
+    def _whose(self, code: GuideCode) -> tuple[Kind[Any], str]:
+        """The guide or the store that a code binds to, by id."""
         if code.guide == guide_code.NO_GUIDE:
-            return await self._directory.find(STORE, brand_id, id_of_bytes(code.store))
-        return await self._directory.find(self._guide, brand_id, id_of_bytes(code.guide))
+            return STORE, id_of_bytes(code.store)
+        return self._guide, id_of_bytes(code.guide)
+
+    async def _by_herself(
+        self, customer: Member, holder: Document, identity: StoredIdentity, fresh_id: str
+    ) -> bool:
+        """Whether the customer is the guide. It is read only where it makes a difference and may be so."""
+        standing = binding.standing(customer.rows)
+        if standing is not None and standing.guide_id == holder.get("guide_id"):
+            return False
+        if customer.rev == 0 and customer.member_id == fresh_id:
+            # Nobody has held the identity, so it is all that he is known by.
+            return identity.index in {account["index"] for account in holder.get("accounts", ())}
+        return await self._identities.are_of(customer.brand_id, customer.member_id, holder, identity.index)
 
 
 def _scanned_time(request: pb.ScanGuideCodeRequest, now: datetime) -> datetime:

@@ -11,11 +11,12 @@ from chassis.errors import Invalid, NotFound, Refused, Violation, invalid_fields
 from chassis.ids import derived_id
 from chassis.mongo import idempotency
 from chassis.mongo.connection import Document
-from chassis.times import from_timestamp, to_optional_timestamp, to_timestamp
+from chassis.times import from_timestamp, to_timestamp
 from daogou.members.v1 import handover_pb2 as pb
 from svc_members.entities import Kind, check_employed, guide_kind
 from svc_members.handovers import Handovers
 from svc_members.identities import IdentitySealer
+from svc_members.messages import offer_message
 from svc_members.paging import PAGE_SIZE_DEFAULT, opened_page_token, page_token
 from svc_members.rules.handover import OfferState
 from svc_members.store_directory import DirectoryStore
@@ -65,7 +66,7 @@ class HandoverServicer:
         offer = await self._handovers.answer(
             request.brand_id, request.handover_id, request.member_id, accept=request.accept
         )
-        return pb.AnswerOfferResponse(offer=_offer_message(offer))
+        return pb.AnswerOfferResponse(offer=offer_message(offer))
 
     async def GetHandover(self, request: pb.GetHandoverRequest, context: Any) -> pb.GetHandoverResponse:
         found = await self._store.find(request.brand_id, request.handover_id)
@@ -78,7 +79,7 @@ class HandoverServicer:
         )
         token = page_token(found[size - 1]["member_id"]) if len(found) > size else ""
         return pb.ListOffersResponse(
-            offers=[_offer_message(offer) for offer in found[:size]], next_page_token=token
+            offers=[offer_message(offer) for offer in found[:size]], next_page_token=token
         )
 
     async def _begun(
@@ -154,16 +155,3 @@ class HandoverServicer:
             lost_count=counts[OfferState.LOST],
             create_time=to_timestamp(handover["create_time"]),
         )
-
-
-def _offer_message(offer: Document) -> pb.Offer:
-    return pb.Offer(
-        handover_id=offer["handover_id"],
-        member_id=offer["member_id"],
-        taker_guide_id=offer["taker_guide_id"],
-        state=pb.OfferState.Value(f"OFFER_STATE_{offer['state']}"),
-        offer_time=to_timestamp(offer["offer_time"]),
-        answer_by_time=to_timestamp(offer["answer_by_time"]),
-        end_time=to_optional_timestamp(offer["end_time"]),
-        answered_by_member=offer["answered_by_member"],
-    )

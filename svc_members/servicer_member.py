@@ -1,4 +1,4 @@
-"""Members over gRPC: enrolled, linked, read, and revealed under audit."""
+"""Members over gRPC: enrolled, linked, merged, read, and revealed under audit."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from typing import Any
 
 from chassis.audit import Audit
 from chassis.clock import Now
-from chassis.errors import NotFound
+from chassis.errors import Invalid, NotFound
 from chassis.ids import new_id
+from chassis.mongo.connection import Document
 from chassis.rpc.call import caller
+from chassis.times import from_timestamp
 from daogou.common.v1.identity_pb2 import IdentityKind
 from daogou.members.v1 import member_pb2 as pb
+from svc_members.attempts import until_unchanged
 from svc_members.entities import BRAND
+from svc_members.handovers import Handovers
 from svc_members.identities import IdentitySealer
-from svc_members.messages import member_message
+from svc_members.member_document import Member
+from svc_members.messages import member_message, merge_message
 from svc_members.store_directory import DirectoryStore
-from svc_members.store_identity import IdentityStore
-from svc_members.store_member import Member, MemberStore
+from svc_members.store_identity import Held, IdentityStore
+from svc_members.store_member import MemberStore
+from svc_members.store_merge import MergeStore
 
 
 class MemberServicer:
@@ -27,6 +33,8 @@ class MemberServicer:
         directory: DirectoryStore,
         identity_store: IdentityStore,
         members: MemberStore,
+        merges: MergeStore,
+        handovers: Handovers,
         sealer: IdentitySealer,
         audit: Audit,
         now: Now,
@@ -34,6 +42,8 @@ class MemberServicer:
         self._directory = directory
         self._identities = identity_store
         self._members = members
+        self._merges = merges
+        self._handovers = handovers
         self._sealer = sealer
         self._audit = audit
         self._now = now
@@ -51,10 +61,40 @@ class MemberServicer:
         return pb.EnrolMemberResponse(member=await self._message(member), enrolled=new)
 
     async def LinkIdentity(self, request: pb.LinkIdentityRequest, context: Any) -> pb.LinkIdentityResponse:
-        stored = self._sealer.stored(request.brand_id, request.identity)
-        member = await self._members.find(request.brand_id, request.member_id)
-        await self._identities.link(request.brand_id, request.member_id, stored, self._now())
-        return pb.LinkIdentityResponse(member=await self._message(member))
+        now, brand_id = self._now(), request.brand_id
+        stored = self._sealer.stored(brand_id, request.identity)
+
+        async def linked() -> tuple[Member, Document | None]:
+            member = await self._members.find(brand_id, request.member_id)
+            held = Held(member.member_id, member.origin_id)
+            holder_id = await self._identities.link(brand_id, held, stored, now)
+            if holder_id == member.member_id:
+                return member, None
+            merge = await self._merges.merge(brand_id, member.member_id, holder_id, new_id(), now)
+            await self._handovers.release(brand_id, merge["survivor_id"])
+            return await self._members.find(brand_id, merge["survivor_id"]), merge
+
+        member, merge = await until_unchanged(linked)
+        return pb.LinkIdentityResponse(
+            member=await self._message(member), merge=merge_message(merge) if merge else None
+        )
+
+    async def UnlinkIdentity(
+        self, request: pb.UnlinkIdentityRequest, context: Any
+    ) -> pb.UnlinkIdentityResponse:
+        now = self._now()
+        time = from_timestamp(request.end_time) if request.HasField("end_time") else None
+        if time is not None and time > now:
+            raise Invalid("UNLINKED_IN_FUTURE", "end_time is ahead of this service's clock")
+        index = self._sealer.index(request.brand_id, request.identity)
+
+        async def unlinked() -> Member:
+            member = await self._members.find(request.brand_id, request.member_id)
+            held = Held(member.member_id, member.origin_id)
+            await self._identities.unlink(request.brand_id, held, index, time, now)
+            return member
+
+        return pb.UnlinkIdentityResponse(member=await self._message(await until_unchanged(unlinked)))
 
     async def GetMember(self, request: pb.GetMemberRequest, context: Any) -> pb.GetMemberResponse:
         member_id = request.member_id

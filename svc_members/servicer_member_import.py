@@ -17,12 +17,13 @@ from chassis.times import from_timestamp
 from daogou.members.v1 import member_import_pb2 as pb
 from svc_members.entities import BRAND, Kind, check_employed, guide_kind, policy_of
 from svc_members.identities import IdentitySealer, StoredIdentity
+from svc_members.member_document import Member
 from svc_members.postings import store_at
 from svc_members.rules import binding
 from svc_members.rules.binding import Decision, Outcome, Policy, Scan
 from svc_members.store_directory import DirectoryStore
 from svc_members.store_identity import IdentityStore
-from svc_members.store_member import Member, MemberStore
+from svc_members.store_member import MemberStore
 from svc_members.store_member_import import Arrival, MemberImportStore
 
 Result = pb.ImportMembersResponse.Result
@@ -68,11 +69,12 @@ class MemberImportServicer:
         held = await self._identities.holders(
             brand_id, [identity.index for item in items for identity in item.identities]
         )
-        known = await self._members.find_many(brand_id, list(held.values()))
+        known = await self._members.existing(brand_id, list(held.values()))
         arrivals: dict[int, Arrival] = {}
+        policy = policy_of(brand)
         for item in items:
             try:
-                arrival = _arrival(brand_id, item, held, guides, policy_of(brand), now)
+                arrival = _arrival(brand_id, item, held, guides, policy, now)
             except DaogouError as error:
                 results[item.index] = _refused(error)
                 continue

@@ -80,6 +80,12 @@ class HandoverStore:
             raise NotFound("OFFER_UNKNOWN", "the member was not offered in this handover")
         return found
 
+    async def offers_to(self, brand_id: str, handover_id: str, member_ids: Sequence[str]) -> list[Document]:
+        """What was offered in a handover to members of some ids."""
+        ids = [f"{brand_id}|{handover_id}|{member_id}" for member_id in member_ids]
+        query = {"_id": {"$in": ids}, "state": {"$ne": NOT_OFFERED}}
+        return [offer async for offer in self._offers.find(query)]
+
     async def begin_accepting(self, offer: Document, now: datetime, *, by_member: bool) -> bool:
         """Marks an open offer as being accepted; False when it has ended.
 
@@ -108,12 +114,12 @@ class HandoverStore:
         return [offer async for offer in self._offers.find(query).sort("answer_by_time", 1).limit(size)]
 
     async def earlier_offers(
-        self, brand_id: str, member_id: str, handover_id: str, since: datetime
+        self, brand_id: str, member_ids: Sequence[str], handover_id: str, since: datetime
     ) -> Sequence[datetime]:
-        """When a member was offered in other handovers."""
+        """When a member, by whichever of his ids, was offered in other handovers."""
         query = {
             "brand_id": brand_id,
-            "member_id": member_id,
+            "member_id": {"$in": list(member_ids)},
             "offer_time": {"$gt": since},
             "handover_id": {"$ne": handover_id},
             "state": {"$ne": NOT_OFFERED},

@@ -1,29 +1,38 @@
-"""Members and their bindings in MongoDB. Documents `{_id: brand|member, rev, rows, standing}`.
+"""Members and their bindings in MongoDB: `members`, in the form of `member_document`.
 
 All that a scan decides about one member is one compare-and-set on his document, whose pipeline takes the
-time of recording from the primary's clock and keeps it rising.
+time of recording from the primary's clock and keeps it rising. Rows beyond the last few stand in
+`binding_history`, one document a row; they go there in one transaction with the write that pushes them out.
+
+A member who was merged into another has `merged_into`, one who was erased `erased_time`: nothing is decided
+about either any more.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from chassis import backoff
 from chassis.clock import Clock
 from chassis.errors import Conflict, NotFound, Refused
-from chassis.mongo.connection import Database, Document
+from chassis.mongo import transaction
+from chassis.mongo.connection import Database, Document, Session
 from chassis.mongo.schema import Index
 from svc_members.identities import StoredIdentity
-from svc_members.rules.binding import Cause, Decision, Row
-from svc_members.store_identity import IdentityStore, changed_meanwhile
+from svc_members.member_document import NO_CHANGES, Member, WholeMember, member_of, row_of, rows_update
+from svc_members.rules import binding
+from svc_members.rules.binding import Decision
+from svc_members.store_identity import Held, IdentityStore, changed_meanwhile
 
+ACTIVITIES: Final = ("purchase", "contact", "renewal")
+"""Of each kind the latest is kept. `renewal`: one of either that kept a binding from lapsing."""
 _ATTEMPTS = 20
 INDEXES = (
     Index(
@@ -41,37 +50,44 @@ INDEXES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A member as read. `rev` 0: he is known by an identity alone, his document is yet to be written."""
-
-    brand_id: str
-    member_id: str
-    rev: int
-    rows: tuple[Row, ...]
-    create_time: datetime
-
-
 class MemberStore:
     """Reads and writes members."""
 
     def __init__(self, database: Database, identities: IdentityStore, clock: Clock) -> None:
+        self._database = database
         self._identities = identities
         self._members = database["members"]
+        self._history = database["binding_history"]
         self._clock = clock
 
     async def find(self, brand_id: str, member_id: str) -> Member:
-        """Raises: NotFound MEMBER_UNKNOWN."""
-        found = await self._members.find_one({"_id": f"{brand_id}|{member_id}"})
-        if found is None:
-            raise _unknown()
-        return _member(found)
+        """The member who answers for an id: whoever he was merged into, if he was.
 
-    async def find_many(self, brand_id: str, member_ids: Sequence[str]) -> dict[str, tuple[Row, ...]]:
-        """The binding rows of the members that exist, by member id."""
+        Raises: NotFound MEMBER_UNKNOWN, MEMBER_ERASED.
+        """
+        found = await self._answering(brand_id, member_id)
+        if found is None:
+            raise unknown()
+        if "erased_time" in found:
+            raise NotFound("MEMBER_ERASED", "the member was erased")
+        return member_of(found, "" if found["member_id"] == member_id else member_id)
+
+    async def _answering(self, brand_id: str, member_id: str) -> Document | None:
+        """The document of whoever answers for an id. Raises: Conflict MEMBER_CHANGED."""
+        for _ in range(_ATTEMPTS):
+            found = await self._members.find_one({"_id": f"{brand_id}|{member_id}"})
+            while found is not None and "merged_into" in found:
+                found = await self._members.find_one({"_id": f"{brand_id}|{found['merged_into']}"})
+            if found is None or _answers_for(found, member_id):
+                return found
+            # A merge was undone between two reads.
+        raise changed_meanwhile()
+
+    async def existing(self, brand_id: str, member_ids: Sequence[str]) -> set[str]:
+        """Which of the ids are written, merged and erased ones included."""
         ids = [f"{brand_id}|{member_id}" for member_id in set(member_ids)]
-        found = await self._members.find({"_id": {"$in": ids}}, {"member_id": 1, "rows": 1}).to_list(None)
-        return {member["member_id"]: _rows(member) for member in found}
+        found = await self._members.find({"_id": {"$in": ids}}, {"member_id": 1}).to_list(None)
+        return {member["member_id"] for member in found}
 
     async def holder_of(
         self, brand_id: str, identity: StoredIdentity, new_id: Callable[[], str], now: datetime
@@ -79,38 +95,120 @@ class MemberStore:
         """The member who holds the identity; a new one, nowhere written yet, where nobody does.
 
         A member whose enrolment was cut off between its two writes is found here under the id that the
-        first of them gave him, and completed by the next write to him.
+        first of them gave him, and completed by the next write to him. Raises: Conflict MEMBER_CHANGED.
         """
-        member_id = (await self._identities.holders(brand_id, [identity.index])).get(identity.index)
-        if member_id is None:
+        held = await self._identities.holder(brand_id, identity.index)
+        if held is None:
             return Member(brand_id, new_id(), 0, (), now)
-        found = await self._members.find_one({"_id": f"{brand_id}|{member_id}"})
-        return _member(found) if found else Member(brand_id, member_id, 0, (), now)
+        found = await self._answering(brand_id, held.member_id)
+        if found is None:
+            return Member(brand_id, held.member_id, 0, (), now)
+        if "erased_time" in found:
+            # The identity goes with him this moment; the next read finds nobody's.
+            raise changed_meanwhile()
+        if held.origin_id and not _answers_for(found, held.origin_id):
+            # A merge was undone between the two reads.
+            raise changed_meanwhile()
+        return member_of(found, _origin_of(held, found["member_id"]), held.since_time)
+
+    async def reached_by(self, member: Member, index: str) -> Member:
+        """A member, as found by an identity of his; as he is, where it is another's."""
+        held = await self._identities.holder(member.brand_id, index)
+        if held is None or held.member_id != member.member_id:
+            return member
+        return replace(member, origin_id=_origin_of(held, member.member_id))
 
     async def save_rows(
-        self, member: Member, decision: Decision, identity: StoredIdentity | None = None
+        self,
+        member: Member,
+        decision: Decision,
+        identity: StoredIdentity | None = None,
+        changes: Mapping[str, Any] = NO_CHANGES,
     ) -> Member:
         """Supersedes and adds the decided rows in one write, and returns the member as written.
 
-        A new member's identity is linked first: it is what two scans of one customer meet at.
+        A new member's identity is linked first: it is what two scans of one customer meet at. `changes`
+        are fields of his document that change with the rows.
 
         Raises: Conflict MEMBER_CHANGED when someone wrote the member since he was read.
         """
         if member.rev == 0:
             assert identity is not None, "a member who is not written yet is known by an identity alone"
-            await self._identities.link_first(member.brand_id, member.member_id, identity, member.create_time)
+            await self._identities.link_first(member.brand_id, member.member_id, identity)
         try:
-            written = await self._members.find_one_and_update(
-                {"_id": f"{member.brand_id}|{member.member_id}", "rev": member.rev},
-                self.rows_update(member, decision),
-                upsert=member.rev == 0,
-                return_document=ReturnDocument.AFTER,
-            )
+            written = await self._written(member, decision, changes)
         except DuplicateKeyError:
             written = None
         if written is None:
             raise changed_meanwhile()
-        return _member(written)
+        return replace(member_of(written), origin_id=member.origin_id, not_before=member.not_before)
+
+    async def _written(
+        self, member: Member, decision: Decision, changes: Mapping[str, Any]
+    ) -> Document | None:
+        if not _touches_history(member, decision):
+            return await self.write(member, decision, changes)
+
+        async def body(started: Session) -> Document | None:
+            return await self.write(member, decision, changes, started)
+
+        return await transaction.run(self._database, body)
+
+    async def write(
+        self,
+        member: Member,
+        decision: Decision,
+        changes: Mapping[str, Any] = NO_CHANGES,
+        started: Session | None = None,
+        *,
+        stamp: datetime | None = None,
+        active_time: datetime | None = None,
+    ) -> Document | None:
+        """The member's document once a decision is carried out; None where he was written meanwhile.
+
+        In a transaction, rows that go to `binding_history` and rows there that are superseded follow.
+        `stamp`: the primary's time, where more than this write is to be recorded at it. `active_time`: as
+        of `rows_update`.
+        """
+        pushed_out = binding.pushed_out(member.rows, decision) if started else []
+        now = stamp or self._clock.database_now()
+        written = await self._members.find_one_and_update(
+            {"_id": member.key, "rev": member.rev},
+            rows_update(member, decision, now, changes, pushed_out, active_time),
+            upsert=member.rev == 0,
+            return_document=ReturnDocument.AFTER,
+            session=started,
+        )
+        if written is None or not started:
+            return written
+        whose = {"brand_id": member.brand_id, "member_id": member.member_id}
+        if pushed_out:
+            older = [{"_id": f"{member.key}|{row.binding_id}", **whose, **asdict(row)} for row in pushed_out]
+            await self._history.insert_many(older, session=started)
+        in_document = {row.binding_id for row in member.rows}
+        there = [
+            f"{member.key}|{superseded}"
+            for superseded in decision.superseded
+            if superseded not in in_document
+        ]
+        if there:
+            superseded = {"superseded_time": written["last_recorded_time"]}
+            await self._history.update_many({"_id": {"$in": there}}, {"$set": superseded}, session=started)
+        return written
+
+    async def whole(self, brand_id: str, member_id: str, started: Session) -> WholeMember:
+        """A member by his own id, merged or not, with all his rows. Raises: Conflict MEMBER_CHANGED."""
+        found = await self._members.find_one({"_id": f"{brand_id}|{member_id}"}, session=started)
+        if found is None:
+            raise changed_meanwhile()
+        member = member_of(found)
+        rows = list(member.rows)
+        if member.history_count:
+            query = {"brand_id": brand_id, "member_id": member_id}
+            wanted = {"_id": 0, "brand_id": 0, "member_id": 0}
+            older = await self._history.find(query, wanted, session=started).to_list(None)
+            rows += [row_of(row) for row in older]
+        return WholeMember(found, member, tuple(rows))
 
     async def decided(
         self,
@@ -124,11 +222,11 @@ class MemberStore:
         a member who is not written yet. Raises: Conflict MEMBER_CHANGED when that goes on and on.
         """
         for attempt in itertools.count():
-            member = await read()
-            decision = await decide(member, f"{member.member_id}.{member.rev + 1}")
-            if not decision.added:
-                return member, decision
             try:
+                member = await read()
+                decision = await decide(member, member.next_id)
+                if not decision.added and not decision.superseded:
+                    return member, decision
                 return await self.save_rows(member, decision, identity), decision
             except Conflict:
                 if attempt == _ATTEMPTS:
@@ -137,81 +235,45 @@ class MemberStore:
             await backoff.pause(attempt)
         raise AssertionError("unreachable: the loop returns or raises")
 
-    def rows_update(self, member: Member, decision: Decision, *, identity_count: int = 1) -> list[Document]:
-        """The update that carries out a decision. `identity_count` is that of a new member."""
-        now: Any = self._clock.database_now()
-        rising = {"$max": [now, {"$add": ["$last_recorded_time", 1]}]}
-        rows: Any = {"$ifNull": ["$rows", []]}
-        if decision.superseded:
-            replaced = {"$in": ["$$row.binding_id", list(decision.superseded)]}
-            ended = {"$mergeObjects": ["$$row", {"superseded_time": "$$recorded"}]}
-            rows = {"$map": {"input": rows, "as": "row", "in": {"$cond": [replaced, ended, "$$row"]}}}
-        added = [
-            {"$mergeObjects": [{"$literal": asdict(row)}, {"recorded_time": "$$recorded"}]}
-            for row in decision.added
-        ]
-        changed: Document = {
-            "rows": {"$concatArrays": [rows, added]},
-            "last_recorded_time": "$$recorded",
-            # What stands, beside the rows: members are found by it.
-            "standing": _standing_document(decision.standing),
-        }
-        return [
-            {
-                "$replaceWith": {
-                    "$let": {
-                        "vars": {"recorded": {"$cond": ["$last_recorded_time", rising, now]}},
-                        "in": {
-                            "$mergeObjects": [
-                                "$$ROOT",
-                                self._identity_fields(member, identity_count),
-                                changed,
-                            ]
-                        },
-                    }
-                }
-            }
-        ]
-
-    def _identity_fields(self, member: Member, identity_count: int) -> Document:
-        return {
-            "brand_id": member.brand_id,
-            "member_id": member.member_id,
-            "rev": member.rev + 1,
-            "create_time": {"$literal": member.create_time},
-            "identity_count": {"$ifNull": ["$identity_count", identity_count]},
-        }
-
     async def record_activity(
-        self, brand_id: str, member_id: str, kind: str, time: datetime, *, renews: bool, guide_id: str = ""
+        self, member: Member, kind: str, time: datetime, *, renews: bool, guide_id: str = ""
     ) -> datetime:
-        """Keeps the latest activity of a kind (`purchase`, `contact`), and returns it.
+        """Keeps the latest activity of a kind of `ACTIVITIES`, and returns it.
 
-        `renews`: the standing row then counts as active.
+        `renews`: the standing row then counts as active. With `guide_id`, only where he is that guide's.
 
-        With `guide_id`, only where he is that guide's. Raises: NotFound MEMBER_UNKNOWN; Refused
-        NOT_HER_MEMBER.
+        Raises: Refused NOT_HER_MEMBER; NotFound MEMBER_ERASED; Conflict MEMBER_CHANGED.
         """
+        criteria, update = _activity_update(
+            member.brand_id, member.member_id, member.origin_id, kind, time, renews=renews
+        )
+        if guide_id:
+            criteria["standing.guide_id"] = guide_id
         field = f"last_{kind}_time"
-        changed: Document = {field: {"$max": [f"${field}", time]}, "rev": {"$add": ["$rev", 1]}}
-        if renews:
-            renewed = {"$max": ["$standing.active_time", time]}
-            changed["standing"] = {
-                "$cond": [
-                    {"$eq": [{"$type": "$standing"}, "object"]},
-                    {"$mergeObjects": ["$standing", {"active_time": renewed}]},
-                    "$standing",
-                ]
-            }
-        criteria = {"_id": f"{brand_id}|{member_id}"} | ({"standing.guide_id": guide_id} if guide_id else {})
         written = await self._members.find_one_and_update(
-            criteria, [{"$set": changed}], {field: 1}, return_document=ReturnDocument.AFTER
+            criteria, update, {field: 1}, return_document=ReturnDocument.AFTER
         )
         if written is None:
-            await self.find(brand_id, member_id)
+            origin_id = member.origin_id or member.member_id
+            if (await self.find(member.brand_id, origin_id)).member_id != member.member_id:
+                raise changed_meanwhile()
             raise Refused("NOT_HER_MEMBER", "the member is not this guide's")
-        latest: datetime = written[field]
-        return latest
+        latest_time: datetime = written[field]
+        return latest_time
+
+    async def record_purchases(
+        self, brand_id: str, purchases: Sequence[tuple[str, str, datetime]], *, renews: bool
+    ) -> bool:
+        """Keeps the latest purchase of each: of whom, in whose name, when. Whether all were noted.
+
+        One that was merged or erased meanwhile is not; to note it again changes nothing.
+        """
+        writes = [
+            UpdateOne(*_activity_update(brand_id, member_id, origin_id, "purchase", time, renews=renews))
+            for member_id, origin_id, time in purchases
+        ]
+        written = await self._members.bulk_write(writes, ordered=False)
+        return written.matched_count == len(writes)
 
     async def page_of_guide(self, brand_id: str, guide_id: str, after_id: str, size: int) -> list[Member]:
         """Up to `size` members whose standing row is the guide's, by member id, after one."""
@@ -220,7 +282,7 @@ class MemberStore:
             "standing.guide_id": guide_id,
             "_id": {"$gt": f"{brand_id}|{after_id}"},
         }
-        return [_member(found) async for found in self._members.find(query).sort("_id", 1).limit(size)]
+        return [member_of(found) async for found in self._members.find(query).sort("_id", 1).limit(size)]
 
     async def count_of_guide(self, brand_id: str, guide_id: str) -> int:
         """How many members a guide has."""
@@ -230,33 +292,55 @@ class MemberStore:
         """Up to `size` members whose standing row was last active before or at a time, longest ago first."""
         query = {"brand_id": brand_id, "standing.active_time": {"$lte": active_before}}
         found = self._members.find(query).sort("standing.active_time", 1).limit(size)
-        return [_member(member) async for member in found]
+        return [member_of(member) async for member in found]
 
 
-def _standing_document(row: Row | None) -> Document | None:
-    """The standing row's holder, and the last activity that keeps it from lapsing."""
-    if row is None:
-        return None
-    return {"guide_id": row.guide_id, "store_id": row.store_id, "active_time": row.valid_from_time}
+def _activity_update(
+    brand_id: str, member_id: str, origin_id: str, kind: str, time: datetime, *, renews: bool
+) -> tuple[Document, list[Document]]:
+    """What to update and how, to keep the latest activity of a kind that came in an id's name."""
+    kinds = [kind, "renewal"] if renews else [kind]
+    origin = origin_id or member_id
+    of_origin = f"$activity_by_origin.{origin}"
+    latest = {one: {"$max": [f"{of_origin}.{one}", time]} for one in kinds}
+    by_origin = {origin: {"$mergeObjects": [of_origin, latest]}}
+    changed: Document = {
+        **{f"last_{one}_time": {"$max": [f"$last_{one}_time", time]} for one in kinds},
+        "rev": {"$add": ["$rev", 1]},
+        "activity_by_origin": _if_object(
+            "$activity_by_origin", {"$mergeObjects": ["$activity_by_origin", by_origin]}
+        ),
+    }
+    if renews:
+        renewed = {"active_time": {"$max": ["$standing.active_time", time]}}
+        changed["standing"] = _if_object("$standing", {"$mergeObjects": ["$standing", renewed]})
+    criteria: Document = {"_id": f"{brand_id}|{member_id}", "merged_into": None, "erased_time": None}
+    if origin_id:
+        criteria["absorbed"] = origin_id
+    return criteria, [{"$set": changed}]
 
 
-def _unknown() -> NotFound:
+def _if_object(field: str, changed: Document) -> Document:
+    """A pipeline's value of a field that changes where it is a document, and stays what it is elsewhere."""
+    stays = {"$ifNull": [field, "$$REMOVE"]}
+    return {"$cond": [{"$eq": [{"$type": field}, "object"]}, changed, stays]}
+
+
+def _touches_history(member: Member, decision: Decision) -> bool:
+    in_document = {row.binding_id for row in member.rows}
+    return bool(binding.pushed_out(member.rows, decision)) or not in_document.issuperset(decision.superseded)
+
+
+def _answers_for(found: Document, member_id: str) -> bool:
+    return found["member_id"] == member_id or member_id in found.get("absorbed", ())
+
+
+def _origin_of(held: Held, member_id: str) -> str:
+    """Through whom a member is reached by an identity; empty: by his own."""
+    origin_id = held.origin_id or held.member_id
+    return "" if origin_id == member_id else origin_id
+
+
+def unknown() -> NotFound:
+    """Nobody has that id."""
     return NotFound("MEMBER_UNKNOWN", "the brand knows no such member")
-
-
-def _row(document: Document) -> Row:
-    return Row(**{**document, "cause": Cause(document["cause"])})
-
-
-def _rows(document: Document) -> tuple[Row, ...]:
-    return tuple(_row(row) for row in document["rows"])
-
-
-def _member(document: Document) -> Member:
-    return Member(
-        brand_id=document["brand_id"],
-        member_id=document["member_id"],
-        rev=document["rev"],
-        rows=_rows(document),
-        create_time=document["create_time"],
-    )

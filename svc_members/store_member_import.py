@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from chassis.errors import Conflict
 from chassis.mongo import failures
 from chassis.mongo.connection import Database
 from svc_members.identities import StoredIdentity
+from svc_members.member_document import Member, new_document
 from svc_members.rules.binding import Decision
-from svc_members.store_identity import link_document
-from svc_members.store_member import Member, MemberStore
+from svc_members.store_identity import Held, IdentityStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,10 @@ class Arrival:
 class MemberImportStore:
     """Writes arrivals."""
 
-    def __init__(self, database: Database, members: MemberStore) -> None:
-        self._identities = database["identities"]
-        self._collection = database["members"]
-        self._members = members
+    def __init__(self, database: Database, identities: IdentityStore) -> None:
+        self._identities = identities
+        self._links = database["identities"]
+        self._members = database["members"]
 
     async def write(self, arrivals: Sequence[Arrival]) -> list[bool | Conflict]:
         """Writes what is not there; for each arrival whether he is new, or Conflict MEMBER_CHANGED."""
@@ -52,46 +51,41 @@ class MemberImportStore:
 
     async def _link(self, arrivals: Sequence[Arrival]) -> set[int]:
         """Links the missing identities; the places of arrivals of which somebody else linked one."""
-        places = []
-        links = []
-        for place, arrival in enumerate(arrivals):
-            for identity in arrival.missing:
-                member = arrival.member
-                places.append(place)
-                links.append(link_document(member.brand_id, identity, member.member_id, member.create_time))
-        if not links:
+        places = [place for place, arrival in enumerate(arrivals) for _ in arrival.missing]
+        if not places:
             return set()
+        brand_id = arrivals[0].member.brand_id
+        links = [
+            (identity, Held(arrival.member.member_id, ""))
+            for arrival in arrivals
+            for identity in arrival.missing
+        ]
         try:
-            await self._identities.insert_many(links, ordered=False)
+            await self._links.bulk_write(await self._identities.link_writes(brand_id, links), ordered=False)
         except BulkWriteError as error:
             failed = {failure["index"] for failure in failures.duplicates(error)}
             changed = {places[index] for index in failed}
             # Of whoever is not written, nothing is left: what was linked to him just now is taken back.
             half = [
-                link["_id"]
-                for index, link in enumerate(links)
+                f"{brand_id}|{identity.index}"
+                for index, (identity, _) in enumerate(links)
                 if places[index] in changed and index not in failed
             ]
-            await self._identities.delete_many({"_id": {"$in": half}})
+            await self._links.delete_many({"_id": {"$in": half}, "holders": None})
             return changed
         return set()
 
     async def _insert(self, arrivals: Sequence[Arrival]) -> set[int]:
         """Inserts the members; the places of those who were there already."""
-        writes = [
-            UpdateOne(
-                {"_id": f"{arrival.member.brand_id}|{arrival.member.member_id}", "rev": 0},
-                self._members.rows_update(
-                    arrival.member, arrival.decision, identity_count=arrival.identity_count
-                ),
-                upsert=True,
-            )
+        if not arrivals:
+            return set()
+        stamp = await self._identities.stamp()
+        new = [
+            new_document(arrival.member, arrival.decision, arrival.identity_count, stamp)
             for arrival in arrivals
         ]
-        if not writes:
-            return set()
         try:
-            await self._collection.bulk_write(writes, ordered=False)
+            await self._members.insert_many(new, ordered=False)
         except BulkWriteError as error:
             return {failure["index"] for failure in failures.duplicates(error)}
         return set()

@@ -1,8 +1,7 @@
 """Whose member somebody is: what a scan does to his rows, and what the rows say of any moment.
 
-A row held from `valid_from_time` to `valid_to_time` and was believed from `recorded_time` to
-`superseded_time`. Rows are never changed but for being superseded once. The times at which rows are
-recorded come from the database and are put in by the store.
+A member's bindings are rows with two time axes (`rules.bitemporal`). The times at which rows are recorded
+come from the database and are put in by the store.
 """
 
 from __future__ import annotations
@@ -14,9 +13,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from chassis.errors import Refused
+from svc_members.rules import bitemporal
 
 FOR_EVER: Final = -1
 PROTECTION_DAYS_DEFAULT: Final = 90
+ROWS_KEPT: Final = 8
+"""Rows of a member that are kept where they are decided on; older ones stand apart."""
 KNOWN_AT_AGE_LEAST: Final = timedelta(seconds=5)
 
 
@@ -46,10 +48,14 @@ class Cause(enum.StrEnum):
     RESIGNED = "RESIGNED"
     HANDOVER = "HANDOVER"
     IMPORT = "IMPORT"
+    MERGED = "MERGED"
+    SEPARATED = "SEPARATED"
+    CORRECTED = "CORRECTED"
+    ERASED = "ERASED"
 
 
 class Outcome(enum.StrEnum):
-    """What a scan did."""
+    """What became of a member."""
 
     BOUND = "BOUND"
     ALREADY_BOUND = "ALREADY_BOUND"
@@ -58,6 +64,9 @@ class Outcome(enum.StrEnum):
     ENDED = "ENDED"
     HANDED_OVER = "HANDED_OVER"
     LOST = "LOST"
+    MERGED = "MERGED"
+    SEPARATED = "SEPARATED"
+    CORRECTED = "CORRECTED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,9 @@ class Policy:
 class Row:
     """One bitemporal row. `guide_id` empty: the pool of the store, which nobody need be protected from.
 
-    `recorded_time` None: not written yet. `protected_until_time` None: for ever.
+    `recorded_time` None: not written yet. `protected_until_time` None: for ever. `origin_id`: the merged
+    member through whose id or identity it came; empty: the member's own. `reason`: of a correction.
+    `since_time`: when the binding began that this row goes on with; None: with the row.
     """
 
     binding_id: str
@@ -101,17 +112,30 @@ class Row:
     protected_until_time: datetime | None
     cause: Cause
     campaign: str
+    origin_id: str = ""
+    reason: str = ""
+    since_time: datetime | None = None
+
+    @property
+    def begin_time(self) -> datetime:
+        """When the binding began, wherever the row does."""
+        return self.since_time or self.valid_from_time
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A code, scanned. `guide_id` empty: a store's. The guide may be the customer herself: `by_herself`."""
+    """A code, scanned. `guide_id` empty: a store's. The guide may be the customer herself: `by_herself`.
+
+    `origin_id`: as of the row that it makes. `not_before`: no row that it makes begins earlier.
+    """
 
     guide_id: str
     store_id: str
     campaign: str
     scanned_time: datetime
     by_herself: bool
+    origin_id: str = ""
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,31 +152,8 @@ class Decision:
 
 
 def standing(rows: Sequence[Row]) -> Row | None:
-    """The row that is believed and has no end, if any. Raises: ValueError if there are two."""
-    found = [row for row in rows if row.superseded_time is None and row.valid_to_time is None]
-    if len(found) > 1:
-        raise ValueError(f"{len(found)} standing rows: {[row.binding_id for row in found]}")
-    return found[0] if found else None
-
-
-def resolve(rows: Sequence[Row], as_of: datetime, known_at: datetime | None) -> Row | None:
-    """The row that held at `as_of`, as known at `known_at`; None: as believed now."""
-    for row in rows:
-        if known_at is None:
-            believed = row.superseded_time is None
-        else:
-            believed = (
-                row.recorded_time is not None
-                and row.recorded_time <= known_at
-                and (row.superseded_time is None or known_at < row.superseded_time)
-            )
-        if (
-            believed
-            and row.valid_from_time <= as_of
-            and (row.valid_to_time is None or as_of < row.valid_to_time)
-        ):
-            return row
-    return None
+    """The row that binds him now, if any. Raises: ValueError if there are two."""
+    return bitemporal.standing(rows)
 
 
 def scan(rows: Sequence[Row], scanned: Scan, policy: Policy, next_id: str) -> Decision:
@@ -173,13 +174,13 @@ def scan(rows: Sequence[Row], scanned: Scan, policy: Policy, next_id: str) -> De
         first = _bound(rows, scanned, policy, scanned.scanned_time, next_id)
         return Decision(Outcome.BOUND, first, (), (first,))
     # Of two guides' scans the later made wins, whichever was delivered last.
-    made_earlier = bool(current.guide_id) and scanned.scanned_time < current.valid_from_time
+    made_earlier = bool(current.guide_id) and scanned.scanned_time < current.begin_time
     time = max(scanned.scanned_time, current.valid_from_time)
     if not scanned.guide_id or made_earlier or not _may_snatch(current, policy, time):
         return Decision(Outcome.KEPT, current)
     taken = _bound(rows, scanned, policy, time, f"{next_id}b")
     outcome = Outcome.SNATCHED if current.guide_id else Outcome.BOUND
-    return _taken_over(current, taken, outcome, Cause.SNATCHED if current.guide_id else Cause.SCAN, next_id)
+    return taken_over(current, taken, outcome, Cause.SNATCHED if current.guide_id else Cause.SCAN, next_id)
 
 
 def claim(rows: Sequence[Row], claimed: Scan, policy: Policy, next_id: str) -> Decision:
@@ -198,7 +199,7 @@ def claim(rows: Sequence[Row], claimed: Scan, policy: Policy, next_id: str) -> D
         raise Refused("SELF_BINDING", "a guide cannot become her own member in this brand")
     time = max(claimed.scanned_time, current.valid_from_time)
     taken = replace(_bound(rows, claimed, policy, time, f"{next_id}b"), cause=Cause.CLAIM)
-    return _taken_over(current, taken, Outcome.BOUND, Cause.CLAIM, next_id)
+    return taken_over(current, taken, Outcome.BOUND, Cause.CLAIM, next_id)
 
 
 def imported(bound: Scan, policy: Policy, next_id: str) -> Decision:
@@ -207,8 +208,8 @@ def imported(bound: Scan, policy: Policy, next_id: str) -> Decision:
     return Decision(Outcome.BOUND, row, (), (row,))
 
 
-def lapse(rows: Sequence[Row], now: datetime, next_id: str) -> Decision:
-    """What a lapse does: the standing row ends now, never earlier, whatever it was that ran out when."""
+def end(rows: Sequence[Row], now: datetime, cause: Cause, next_id: str) -> Decision:
+    """What a lapse or an erasure does: the standing row ends now, never earlier, and nobody has him."""
     current = standing(rows)
     if current is None:
         return Decision(Outcome.ENDED, None)
@@ -216,7 +217,7 @@ def lapse(rows: Sequence[Row], now: datetime, next_id: str) -> Decision:
         Outcome.ENDED,
         None,
         (current.binding_id,),
-        (_ended(current, max(now, current.valid_from_time), Cause.LAPSED, next_id),),
+        (ended(current, max(now, current.valid_from_time), cause, f"{next_id}a"),),
     )
 
 
@@ -235,8 +236,10 @@ def resign(rows: Sequence[Row], guide_id: str, resign_time: datetime, next_id: s
         protected_until_time=time,
         cause=Cause.RESIGNED,
         campaign="",
+        reason="",
+        since_time=None,
     )
-    return _taken_over(current, pool, Outcome.ENDED, Cause.RESIGNED, next_id)
+    return taken_over(current, pool, Outcome.ENDED, Cause.RESIGNED, next_id)
 
 
 def hand_over(
@@ -250,29 +253,53 @@ def hand_over(
     current = standing(rows)
     if current is not None and current.guide_id == taker.guide_id:
         return Decision(Outcome.HANDED_OVER, current)
-    left = current is not None and resigned and not current.guide_id and current.cause is Cause.RESIGNED
-    held = current is not None and not resigned and current.guide_id == giver_id
-    if current is None or not (left or held):
+    if current is None or not (_left_by_resignation(current) if resigned else current.guide_id == giver_id):
         return Decision(Outcome.LOST, current)
     time = max(taker.scanned_time, current.valid_from_time)
-    taken = replace(_bound(rows, taker, policy, time, f"{next_id}b"), cause=Cause.HANDOVER)
-    return _taken_over(current, taken, Outcome.HANDED_OVER, Cause.HANDOVER, next_id)
+    taken = replace(
+        _bound(rows, taker, policy, time, f"{next_id}b"),
+        cause=Cause.HANDOVER,
+        origin_id=taker.origin_id or current.origin_id,
+    )
+    return taken_over(current, taken, Outcome.HANDED_OVER, Cause.HANDOVER, next_id)
 
 
-def _ended(current: Row, time: datetime, cause: Cause, next_id: str) -> Row:
-    """The row that replaces a standing one which ended. `cause` says why it did."""
-    return replace(current, binding_id=f"{next_id}a", valid_to_time=time, recorded_time=None, cause=cause)
+def pushed_out(rows: Sequence[Row], decision: Decision) -> list[Row]:
+    """The rows that go to the history when a decision is written: all but the last `ROWS_KEPT` or so.
+
+    Those that are believed no more go first, then those that ended longest ago: what stands, and what
+    ended last, is needed to decide. What the decision supersedes waits for its time to be known.
+    """
+    excess = len(rows) + len(decision.added) - ROWS_KEPT
+    if excess <= 0:
+        return []
+    stands = standing(rows)
+    may_go = [row for row in rows if row != stands and row.binding_id not in decision.superseded]
+    may_go.sort(key=lambda row: (row.superseded_time is None, row.valid_to_time or row.valid_from_time))
+    if may_go and may_go[-1].superseded_time is None:
+        may_go.pop()
+    return may_go[:excess]
+
+
+def ended(current: Row, time: datetime, cause: Cause, binding_id: str) -> Row:
+    """The row that replaces one which ended. `cause` says why it did."""
+    return replace(current, binding_id=binding_id, valid_to_time=time, recorded_time=None, cause=cause)
+
+
+def _left_by_resignation(current: Row) -> bool:
+    # Of a row that a merge brought or gave back, the cause is that, whatever it was before.
+    return not current.guide_id and current.cause in (Cause.RESIGNED, Cause.MERGED, Cause.SEPARATED)
 
 
 def _same_pool(current: Row, scanned: Scan) -> bool:
     return bool(scanned.guide_id) or current.store_id == scanned.store_id
 
 
-def _taken_over(current: Row, taken: Row, outcome: Outcome, cause: Cause, next_id: str) -> Decision:
+def taken_over(current: Row, taken: Row, outcome: Outcome, cause: Cause, next_id: str) -> Decision:
     """Ends the standing row where the next begins. `cause` says of the ended row why it ended."""
-    ended = _ended(current, taken.valid_from_time, cause, next_id)
+    until = ended(current, taken.valid_from_time, cause, f"{next_id}a")
     # A row that would begin and end at one moment never held.
-    kept = (ended, taken) if ended.valid_from_time < taken.valid_from_time else (taken,)
+    kept = (until, taken) if until.valid_from_time < taken.valid_from_time else (taken,)
     return Decision(outcome, taken, (current.binding_id,), kept)
 
 
@@ -291,7 +318,7 @@ def _bound(rows: Sequence[Row], scanned: Scan, policy: Policy, begin: datetime, 
     ends = [
         row.valid_to_time for row in rows if row.superseded_time is None and row.valid_to_time is not None
     ]
-    begin = max([begin, *ends])
+    begin = max([begin, *ends, *([scanned.not_before] if scanned.not_before else [])])
     return Row(
         binding_id=binding_id,
         guide_id=scanned.guide_id,
@@ -303,4 +330,5 @@ def _bound(rows: Sequence[Row], scanned: Scan, policy: Policy, begin: datetime, 
         protected_until_time=policy.protected_until(begin) if scanned.guide_id else begin,
         cause=Cause.SCAN,
         campaign=scanned.campaign,
+        origin_id=scanned.origin_id,
     )

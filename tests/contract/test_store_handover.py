@@ -141,5 +141,5 @@ async def test_earlier_offers_are_those_of_other_handovers(store: HandoverStore)
     await store.add_offer(offer("m1", 3, offer_time=NOON + HOUR, state=NOT_OFFERED))
     await store.add_offer(offer("m1", 4, offer_time=NOON - 99 * HOUR))
     await store.add_offer(offer("m2", 2, offer_time=NOON + HOUR))
-    earlier = await store.earlier_offers(BRAND, "m1", "handover-1", NOON - HOUR)
+    earlier = await store.earlier_offers(BRAND, ["m1", "alias"], "handover-1", NOON - HOUR)
     assert list(earlier) == [NOON + HOUR]

@@ -11,6 +11,7 @@ import pytest
 from chassis.errors import NotFound, Refused
 from chassis.mongo.connection import Database
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
+from svc_members.identities import StoredIdentity
 from svc_members.rules.binding import Outcome
 from svc_members.store_identity import IDENTITIES_MAX
 from tests.contract.members import BRAND, CLOCK, SEALER, Members, card, members_of, phone, the_standing
@@ -42,7 +43,7 @@ async def test_the_same_identity_in_two_brands_is_two_members(members: Members) 
     with pytest.raises(NotFound):
         await members.store.find(OTHER_BRAND, here.member_id)
     assert await members.holders(card(1), brand_id=OTHER_BRAND) == [""]
-    assert await members.store.find_many(OTHER_BRAND, [here.member_id]) == {}
+    assert await members.store.existing(OTHER_BRAND, [here.member_id]) == set()
 
 
 async def test_enrolling_again_changes_nothing(members: Members) -> None:
@@ -123,27 +124,112 @@ async def test_many_links_of_one_identity_at_once_all_succeed(members: Members) 
 
 
 async def test_an_identity_of_another_member_is_not_linked(members: Members) -> None:
-    """It stays where it is."""
+    """It stays where it is, and whose it is is told: the two may be one person."""
     one, _ = await members.enrol(card(1))
     other, _ = await members.enrol(card(2))
-    with pytest.raises(Refused) as refused:
-        await members.link(one, card(2))
-    assert refused.value.reason == "IDENTITIES_OF_DIFFERENT_MEMBERS"
-    assert await members.holders(card(1), card(2), card(3)) == [one, other, ""]
+    assert await members.link(one, card(2)) == other
+    assert await members.holders(card(1), card(2)) == [one, other]
 
 
 async def test_of_two_members_who_claim_one_identity_at_once_one_gets_it(members: Members) -> None:
-    """The other is refused; nobody shares it."""
+    """The other is told whose it is; nobody shares it."""
     for number in range(4):
         rivals = [(await members.enrol(card(f"{number}-{rival}")))[0] for rival in range(2)]
         wanted = card(f"wanted-{number}")
-        outcomes = await asyncio.gather(
-            *(members.link(rival, wanted) for rival in rivals), return_exceptions=True
-        )
-        [refused] = [outcome for outcome in outcomes if outcome is not None]
-        assert isinstance(refused, Refused)
+        told = await asyncio.gather(*(members.link(rival, wanted) for rival in rivals))
         [holder] = await members.holders(wanted)
-        assert outcomes[rivals.index(holder)] is None
+        assert holder in rivals
+        assert told == [holder, holder]
+
+
+@pytest.mark.both_drivers
+async def test_what_was_given_up_is_nobodys_until_somebody_takes_it(members: Members) -> None:
+    """By scan, by enrolment or by linking; it counts for whom it is."""
+    takers = []
+    for number, take in enumerate(("scan", "enrol", "link")):
+        wanted = card(f"wanted {number}")
+        first, _ = await members.enrol(wanted, card(f"first {number}"))
+        await members.unlink(first, wanted)
+        assert await members.holders(wanted) == [""]
+        assert await members.count(first) == 1
+        second, _ = await members.enrol(card(f"second {number}"))
+        match take:
+            case "scan":
+                taker = (await members.scan("ann", wanted))[0].member_id
+            case "enrol":
+                taker, _ = await members.enrol(card(f"second {number}"), wanted)
+            case _:
+                taker = await members.link(second, wanted)
+        assert await members.holders(wanted) == [taker]
+        assert (taker == second) == (take != "scan")
+        takers.append(taker)
+    assert [await members.count(taker) for taker in takers] == [1, 2, 2]
+
+
+async def test_giving_it_up_again_changes_nothing_and_others_cannot(members: Members) -> None:
+    """Not even the revision; a stranger is told that it is not his."""
+    member_id, _ = await members.enrol(card(1), card(2))
+    await members.unlink(member_id, card(2))
+    before = await members.store.find(BRAND, member_id)
+    await members.unlink(member_id, card(2))
+    assert await members.store.find(BRAND, member_id) == before
+    stranger, _ = await members.enrol(card(3))
+    for one, named in [(stranger, card(1)), (stranger, card(2)), (stranger, card(4))]:
+        with pytest.raises(Refused) as refused:
+            await members.unlink(one, named)
+        assert refused.value.reason == "NOT_HIS_IDENTITY"
+
+
+async def test_of_many_who_take_what_was_given_up_at_once_one_has_it(members: Members) -> None:
+    """By whatever way; the others are told whose it is, or find him."""
+    for number in range(4):
+        wanted = card(f"wanted {number}")
+        first, _ = await members.enrol(wanted)
+        await members.unlink(first, wanted)
+        rivals = [(await members.enrol(card(f"{number}-{rival}")))[0] for rival in range(2)]
+
+        async def scanned(guide: str, wanted: StoredIdentity = wanted) -> str:
+            return (await members.scan(guide, wanted))[0].member_id
+
+        async def enrolled(wanted: StoredIdentity = wanted) -> str:
+            return (await members.enrol(wanted))[0]
+
+        found = await asyncio.gather(
+            scanned("ann"), scanned("bea"), enrolled(), *(members.link(rival, wanted) for rival in rivals)
+        )
+        [holder] = await members.holders(wanted)
+        assert set(found) == {holder}
+        assert holder != first
+
+
+async def test_an_identity_is_given_up_while_its_holder_is_merged(members: Members) -> None:
+    """Whichever is first: it is nobody's, and neither counts it."""
+    for number in range(4):
+        old, _ = await members.enrol(card(f"old {number}"))
+        young, _ = await members.enrol(card(f"young {number}"), card(f"wanted {number}"))
+        await asyncio.gather(
+            members.unlink(young, card(f"wanted {number}")), members.joined(old, card(f"young {number}"))
+        )
+        assert await members.holders(card(f"wanted {number}")) == [""]
+        stored = await members.database["members"].find_one({"_id": f"{BRAND}|{old}"})
+        assert stored is not None
+        assert stored["identity_count"] == await members.count(old) == 2
+
+
+async def test_a_link_of_one_who_is_merged_at_that_moment_is_the_survivors(members: Members) -> None:
+    """An enrolment finds a member and links to whoever he has become."""
+    for number in range(4):
+        old, _ = await members.enrol(card(f"old {number}"))
+        young, _ = await members.enrol(card(f"young {number}"))
+        (enrolled, new), _ = await asyncio.gather(
+            members.enrol(card(f"young {number}"), card(f"more {number}")), members.merged(old, young)
+        )
+        assert not new
+        assert enrolled in (old, young)
+        assert await members.holders(card(f"more {number}")) == [old]
+        held = await members.identities.holder(BRAND, card(f"more {number}").index)
+        assert held is not None
+        assert held.origin_id == young, "it came with one of his"
 
 
 async def test_a_member_is_the_guide_whose_account_he_holds(members: Members) -> None:

@@ -11,9 +11,9 @@ from chassis.errors import Conflict
 from chassis.ids import derived_id
 from chassis.mongo.connection import Database
 from svc_members.identities import StoredIdentity
+from svc_members.member_document import Member
 from svc_members.rules import binding
 from svc_members.rules.binding import Decision, Outcome, Policy, Scan
-from svc_members.store_member import Member
 from svc_members.store_member_import import Arrival, MemberImportStore
 from tests.contract.members import BRAND, Members, card, members_of, the_standing
 
@@ -27,7 +27,7 @@ async def members(database: Database) -> Members:
 
 @pytest.fixture
 def imports(members: Members) -> MemberImportStore:
-    return MemberImportStore(members.database, members.store)
+    return MemberImportStore(members.database, members.identities)
 
 
 def arrival(*named: StoredIdentity, guide: str = "ann") -> Arrival:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -233,11 +233,19 @@ class Running:
     @contextmanager
     def nothing_written(self, *brand_ids: str) -> Iterator[None]:
         """Fails unless the databases are after the block what they were before."""
+        self._until_all_is_told(brand_ids)
         before = self.written(*brand_ids)
         yield
         after = self.written(*brand_ids)
         changed = {name for name in before | after if before.get(name) != after.get(name)}
         assert not changed, f"written although refused: {sorted(changed)}"
+
+    def _until_all_is_told(self, brand_ids: Sequence[str]) -> None:
+        """What one service has to tell another of earlier calls is written when it is told."""
+        waiting = {"brand_id": {"$in": list(brand_ids)}, "outbox": {"$exists": True}}
+        deadline_s = time.monotonic() + 5.0
+        while self.documents("commission", "orders", waiting) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
 
     # ---- what was logged ----------------------------------------------------------------------------
 
@@ -306,10 +314,12 @@ async def sent(channel: grpc.aio.Channel, method: MethodDescriptor, raw: bytes, 
     return await channel.unary_unary(path, bytes, bytes)(raw, **options)
 
 
-async def _first(replies: AsyncIterable[bytes]) -> bytes:
-    async for reply in replies:
-        return reply
-    return b""
+async def _first(call: Any) -> bytes:
+    try:
+        reply = await call.read()
+    finally:
+        call.cancel()
+    return b"" if reply is grpc.aio.EOF else bytes(reply)
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str, within_s: float = 15.0) -> None:

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from chassis.times import to_timestamp
-from daogou.members.v1 import activity_pb2, binding_pb2
+from daogou.members.v1 import activity_pb2, binding_pb2, member_pb2
 from daogou.members.v1.activity_pb2_grpc import ActivityServiceStub
 from daogou.members.v1.binding_pb2 import BindingCause
 from daogou.members.v1.directory_pb2 import RENEW_ON_CONTACT, RENEW_ON_PURCHASE, BindingPolicy
@@ -142,3 +142,38 @@ async def test_an_earlier_report_takes_nothing_back(world: World) -> None:
     now = world.running.now()
     assert await _report(world, now) == now
     assert await _report(world, now - timedelta(days=1)) == now
+
+
+async def test_many_purchases_are_noted_in_one_call_each_by_itself(world: World) -> None:
+    """One that cannot be noted affects no other; members who were merged are noted under who they are now."""
+    members = [(await world.bound(0)) for _ in range(3)]
+    (first, _), (second, _), (third, card) = members
+    merged = await world.connector.members.LinkIdentity(
+        member_pb2.LinkIdentityRequest(brand_id=world.brand_id, member_id=second, identity=card)
+    )
+    assert merged.member.member_id == second
+    now = world.running.now()
+    times = [now - timedelta(hours=hours) for hours in (5, 4, 3, 2)]
+    asked = [
+        activity_pb2.Purchase(member_id=first, purchase_time=to_timestamp(times[0])),
+        activity_pb2.Purchase(member_id="b" * 16, purchase_time=to_timestamp(times[0])),
+        activity_pb2.Purchase(member_id=first, purchase_time=to_timestamp(times[1])),
+        activity_pb2.Purchase(member_id="not an id"),
+        activity_pb2.Purchase(member_id=first, purchase_time=to_timestamp(now + timedelta(hours=1))),
+        activity_pb2.Purchase(member_id=third, purchase_time=to_timestamp(times[3])),
+        activity_pb2.Purchase(member_id=second, purchase_time=to_timestamp(times[2])),
+    ]
+    request = activity_pb2.BatchRecordPurchasesRequest(brand_id=world.brand_id, purchases=asked)
+    for _ in range(2):
+        reply = await activity(world.service).BatchRecordPurchases(request)
+        assert [result.error.reason for result in reply.results] == [
+            *("", "MEMBER_UNKNOWN", "", "INVALID_FIELDS", "ACTIVITY_IN_FUTURE", "", ""),
+        ]
+        assert {one.field for one in reply.results[3].error.violations} == {"member_id", "purchase_time"}
+    documents = {
+        found["member_id"]: found
+        for found in world.running.documents("members", "members", {"brand_id": world.brand_id})
+    }
+    assert documents[first]["last_purchase_time"].replace(tzinfo=now.tzinfo) == times[1]
+    assert documents[second]["last_purchase_time"].replace(tzinfo=now.tzinfo) == times[3]
+    assert set(documents[second]["activity_by_origin"]) == {second, third}

@@ -662,9 +662,6 @@ CASES: Final[Mapping[str, Case]] = {
     "identities of two members": Case(
         lambda w, o: _two_members_in_one(w), REFUSED, "IDENTITIES_OF_DIFFERENT_MEMBERS"
     ),
-    "an identity of another member linked": Case(
-        lambda w, o: _anothers_linked(w), REFUSED, "IDENTITIES_OF_DIFFERENT_MEMBERS"
-    ),
     "a link to an unknown member": Case(
         lambda w, o: link(w, card(), member_id=NOBODY), NOT_FOUND, "MEMBER_UNKNOWN"
     ),
@@ -813,10 +810,6 @@ KNOWN: dict[str, Identity] = {}
 
 async def _two_members_in_one(world: World) -> object:
     return await enrol(world, KNOWN["first"], card(), KNOWN["second"])
-
-
-async def _anothers_linked(world: World) -> object:
-    return await link(world, KNOWN["second"])
 
 
 @pytest.fixture(scope="module")

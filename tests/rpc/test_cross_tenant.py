@@ -18,19 +18,39 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from chassis.times import to_timestamp
 from daogou.commission.v1 import ledger_pb2, plan_pb2
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Role
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
-from daogou.members.v1 import binding_pb2, directory_pb2, handover_pb2, member_pb2, region_pb2
+from daogou.members.v1 import (
+    activity_pb2,
+    binding_pb2,
+    consent_pb2,
+    directory_pb2,
+    follow_up_pb2,
+    handover_pb2,
+    member_pb2,
+    member_search_pb2,
+    merge_pb2,
+    profile_pb2,
+    region_pb2,
+    tag_pb2,
+)
+from daogou.members.v1.follow_up_pb2 import Task
 from daogou.members.v1.handover_pb2_grpc import HandoverServiceStub
+from daogou.members.v1.merge_pb2 import Merge
+from daogou.members.v1.merge_pb2_grpc import MergeServiceStub
+from daogou.members.v1.profile_pb2 import Profile
 from tests.messages import Accepted, every_method, message_of, service_of
+from tests.rpc.care import Care, update_of
 from tests.rpc.running import Caller, Running, eventually, sent
 from tests.rpc.world import Order, World, a_world, line_of, plan_of, refund_of, request_id, rule_of
 
 if TYPE_CHECKING:
-    # The name exists in the stubs alone.
+    # These names exist in the stubs alone.
     from daogou.members.v1.handover_pb2_grpc import HandoverServiceAsyncStub
+    from daogou.members.v1.merge_pb2_grpc import MergeServiceAsyncStub
 
 SEED: Final = int(os.environ.get("DAOGOU_SEED", random.SystemRandom().randrange(10**9)))
 PAID_MINOR: Final = 94_318_779
@@ -47,6 +67,9 @@ class Tenant:
     lookup: Identity
     """An identity of one of its members. Others may know it: the customer is theirs too."""
     handover_id: str
+    task_id: str
+    merge: Merge
+    """Of another of its members into the one that its world names."""
     texts: set[str]
     amounts: set[int]
 
@@ -63,9 +86,15 @@ class Tenant:
             "pool_store_id": stores,
             "store_ids": stores,
             "guide_id": world.guides,
+            "guide_ids": world.guides,
             "taker_guide_ids": world.guides,
-            "member_id": [world.member_id],
+            "manager_guide_id": world.guides,
+            "serving_guide_id": world.guides,
+            "maker_guide_id": world.guides,
+            "member_id": [world.member_id, self.merge.merged_member_id],
+            "merge_id": [self.merge.merge_id],
             "handover_id": [self.handover_id],
+            "task_id": [self.task_id],
             "order_id": [self.order.order_id],
             "shop_id": [world.shop_id],
             "code": [self.code],
@@ -88,6 +117,7 @@ async def a_tenant(running: Running, name: str, paid_minor: int) -> Tenant:
     await world.ingest(order.placed(*lines), order.paid(*lines))
     await world.ingest(order.refunded(refund_of(f"{name}-scarf", paid_minor // 9)))
     handover_id = await _handed_over(world)
+    task_id, merge = await _looked_after(world, name), await _merged(world)
     texts: set[str] = set()
     amounts: set[int] = set()
     async for reply in what_its_people_read(world, order, handover_id):
@@ -95,7 +125,41 @@ async def a_tenant(running: Running, name: str, paid_minor: int) -> Tenant:
         amounts |= {number for number in numbers_of(reply) if number > 100_000}
     # What others may know and say themselves is no secret.
     shared = {world.shop_id, order.order_id, lookup.value, masked(lookup)}
-    return Tenant(world, order, code, lookup, handover_id, texts - shared, amounts)
+    return Tenant(world, order, code, lookup, handover_id, task_id, merge, texts - shared, amounts)
+
+
+async def _merged(world: World) -> Merge:
+    """A merge of a customer who scanned a code into the member."""
+    _, card = await world.bound(1)
+    request = member_pb2.LinkIdentityRequest(
+        brand_id=world.brand_id, member_id=world.member_id, identity=card
+    )
+    return (await world.connector.members.LinkIdentity(request)).merge
+
+
+async def _looked_after(world: World, name: str) -> str:
+    """Makes everything that there is to know of the member, and a task for him; the id of the task."""
+    care, guide, time = Care(world.admin), Care(world.guide(0)), to_timestamp(world.running.now())
+    profile = Profile(display_name=f"{name} customer", tier=f"{name}-gold", remark=f"{name} remark")
+    await care.profiles.UpdateProfile(update_of(world, world.member_id, profile))
+    named: dict[str, Any] = {"brand_id": world.brand_id, "member_id": world.member_id}
+    await care.tags.AddTags(tag_pb2.AddTagsRequest(tags=[f"{name}-tag"], **named))
+    consent = consent_pb2.RecordConsentRequest(
+        purpose=f"{name}-purpose",
+        state=consent_pb2.CONSENT_STATE_GIVEN,
+        version=f"{name}-1",
+        consent_time=time,
+        channel=consent_pb2.CONSENT_CHANNEL_PAPER,
+        evidence=f"{name} evidence",
+        **named,
+    )
+    await care.consents.RecordConsent(consent)
+    hers = {**named, "guide_id": world.guides[0]}
+    contact = activity_pb2.RecordContactRequest(contact_time=time, note=f"{name} contact", **hers)
+    await guide.activity.RecordContact(contact)
+    task = Task(title=f"{name} task", note=f"{name} note", due_time=time)
+    request = follow_up_pb2.CreateTaskRequest(request_id=request_id(), task=task, **hers)
+    return (await guide.follow_up.CreateTask(request)).task.task_id
 
 
 async def _handed_over(world: World) -> str:
@@ -152,11 +216,31 @@ async def what_its_people_read(world: World, order: Order, handover_id: str) -> 
     yield await admin.bindings.ListBindingRows(
         binding_pb2.ListBindingRowsRequest(brand_id=brand, member_id=world.member_id)
     )
+    async for reply in _what_they_know_of_the_member(world):
+        yield reply
+    merges: MergeServiceAsyncStub = MergeServiceStub(admin.channel("members"))
+    yield await merges.ListMerges(merge_pb2.ListMergesRequest(brand_id=brand, member_id=world.member_id))
     yield await admin.plans.ListPlans(plan_pb2.ListPlansRequest(brand_id=brand))
     yield await world.explained(order)
     yield await world.trial_balance()
     yield await admin.ledger.GetBalance(
         ledger_pb2.GetBalanceRequest(brand_id=brand, guide_id=world.guides[0])
+    )
+
+
+async def _what_they_know_of_the_member(world: World) -> AsyncIterator[Message]:
+    care, brand, member = Care(world.admin), world.brand_id, world.member_id
+    named: dict[str, Any] = {"brand_id": brand, "member_id": member}
+    yield await care.profiles.GetProfile(profile_pb2.GetProfileRequest(**named))
+    yield await care.tags.ListTags(tag_pb2.ListTagsRequest(**named))
+    yield await care.consents.GetConsents(consent_pb2.GetConsentsRequest(**named))
+    yield await care.consents.ListConsentRecords(consent_pb2.ListConsentRecordsRequest(**named))
+    yield await care.follow_up.ListContacts(follow_up_pb2.ListContactsRequest(**named))
+    yield await care.follow_up.ListTasks(
+        follow_up_pb2.ListTasksRequest(brand_id=brand, guide_id=world.guides[0])
+    )
+    yield await care.search.SearchMembers(
+        member_search_pb2.SearchMembersRequest(brand_id=brand, guide_id=world.guides[0])
     )
 
 
@@ -298,6 +382,7 @@ async def test_the_other_brands_own_people_do_read_all_that(theirs: Tenant) -> N
     """The probes look for what can be found: were the look-out blind, this would fail."""
     assert theirs.amounts >= {PAID_MINOR, PAID_MINOR * 3 // 100}
     assert {"Zephyr", "Zephyr Nanjing Road", "Zephyr guide 0", "Zephyr plan", "Zephyr-rule"} <= theirs.texts
+    assert {"Zephyr customer", "Zephyr-tag", "Zephyr evidence", "Zephyr note"} <= theirs.texts
     assert theirs.world.phone is not None
     assert theirs.world.phone.value in theirs.texts
     assert {theirs.world.member_id, theirs.world.brand_id, *theirs.world.guides} <= theirs.texts

@@ -24,9 +24,12 @@ from chassis.rpc.status import from_rpc_error
 from chassis.times import to_timestamp
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Access, Role
+from daogou.members.v1.follow_up_pb2 import CreateTaskRequest, Task
+from daogou.members.v1.member_pb2 import LinkIdentityRequest
 from tests.messages import Accepted, Hostile, Values, every_method, service_of
+from tests.rpc.care import Care
 from tests.rpc.running import Caller, Running, sent
-from tests.rpc.world import World
+from tests.rpc.world import World, request_id
 
 SEED: Final = int(os.environ.get("DAOGOU_SEED", random.SystemRandom().randrange(10**9)))
 METHODS: Final = every_method()
@@ -68,6 +71,9 @@ async def values(world: World) -> Values:
     Made before the first message: one of them may well dismiss the guide.
     """
     order = world.order()
+    (bound, _), (_, card) = await world.bound(), await world.bound(1)
+    request = LinkIdentityRequest(brand_id=world.brand_id, member_id=bound, identity=card)
+    merge = (await world.connector.members.LinkIdentity(request)).merge
     return {
         "brand_id": [world.brand_id],
         "region_id": ["", world.region_id, "a" * 16],
@@ -76,7 +82,9 @@ async def values(world: World) -> Values:
         "selling_store_id": ["", world.nanjing_road],
         "pool_store_id": [world.nanjing_road, world.flagship],
         "guide_id": [*world.guides, "a" * 16],
-        "member_id": [world.member_id, "a" * 16],
+        "member_id": [world.member_id, bound, merge.merged_member_id, "a" * 16],
+        "merge_id": [merge.merge_id, "a" * 16],
+        "task_id": [await a_task(world, bound), "a" * 16],
         "order_id": [order.order_id, "another"],
         "order_placed_time": [to_timestamp(order.placed_time)],
         "event_id": ["PLACED", "PAID:1", "PAID:2", "SHIPPED:1", "RECEIVED", "REFUND:1", "CLOSED"],
@@ -85,6 +93,19 @@ async def values(world: World) -> Values:
         "code": [await world.code(), "garbage"],
         "line_id": ["a", "b"],
     }
+
+
+async def a_task(world: World, member_id: str) -> str:
+    """The id of an open task of the first guide, for a member of hers."""
+    task = Task(title="Call him", due_time=to_timestamp(world.running.now()))
+    request = CreateTaskRequest(
+        brand_id=world.brand_id,
+        request_id=request_id(),
+        guide_id=world.guides[0],
+        member_id=member_id,
+        task=task,
+    )
+    return (await Care(world.connector).follow_up.CreateTask(request)).task.task_id
 
 
 async def answered(

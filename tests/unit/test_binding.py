@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chassis.errors import Refused
-from svc_members.rules import binding
+from svc_members.rules import binding, bitemporal
 from svc_members.rules.binding import Cause, Outcome, Policy, Row, Scan, Snatch
 
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)
@@ -68,10 +68,10 @@ def test_a_snatch_ends_one_row_where_the_next_begins() -> None:
 
     after = recorded(rows, decision, taken_time)
     for moment, guide in [(NOON, "ann"), (taken_time - MILLISECOND, "ann"), (taken_time, "bea")]:
-        found = binding.resolve(after, moment, None)
+        found = bitemporal.found(after, moment, None)
         assert found is not None
         assert found.guide_id == guide
-    believed_then = binding.resolve(after, taken_time + DAY, taken_time - MILLISECOND)
+    believed_then = bitemporal.found(after, taken_time + DAY, taken_time - MILLISECOND)
     assert believed_then is not None
     assert believed_then.guide_id == "ann", "nobody knew better the day before"
 
@@ -79,10 +79,10 @@ def test_a_snatch_ends_one_row_where_the_next_begins() -> None:
 def test_before_the_first_scan_he_was_nobodys() -> None:
     """And before it was recorded, nobody knew that he was hers."""
     rows = first()
-    assert binding.resolve(rows, NOON - MILLISECOND, None) is None
-    assert binding.resolve(rows, NOON, NOON - MILLISECOND) is None
-    assert binding.resolve(rows, NOON, NOON) == rows[0]
-    assert binding.resolve((), NOON, None) is None
+    assert bitemporal.found(rows, NOON - MILLISECOND, None) is None
+    assert bitemporal.found(rows, NOON, NOON - MILLISECOND) is None
+    assert bitemporal.found(rows, NOON, NOON) == rows[0]
+    assert bitemporal.found((), NOON, None) is None
 
 
 def test_under_never_the_first_guide_keeps_him_for_ever() -> None:
@@ -153,7 +153,7 @@ def test_a_scan_delivered_late_does_not_reach_back() -> None:
     rows = first(always)
     decision = binding.scan(rows, scan("bea", NOON - timedelta(hours=1)), always, "m.2")
     after = recorded(rows, decision, NOON + DAY)
-    assert binding.resolve(after, NOON - MILLISECOND, None) is None
+    assert bitemporal.found(after, NOON - MILLISECOND, None) is None
     for row in decision.added:
         assert row.valid_from_time >= NOON
 

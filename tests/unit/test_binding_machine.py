@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chassis.errors import Refused
-from svc_members.rules import binding
+from svc_members.rules import binding, bitemporal
 from svc_members.rules.binding import Cause, Decision, Outcome, Policy, Row, Scan, Snatch
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -101,7 +101,7 @@ class Bindings(RuleBasedStateMachine):
             *(row.valid_from_time for row in before),
         ]:
             if moment < begins:
-                was, now = binding.resolve(before, moment, None), binding.resolve(self.rows, moment, None)
+                was, now = bitemporal.found(before, moment, None), bitemporal.found(self.rows, moment, None)
                 assert (was and (was.guide_id, was.store_id)) == (now and (now.guide_id, now.store_id))
 
     @rule(guide=guides, age=ages, policy=policies, by_herself=st.booleans())
@@ -173,11 +173,11 @@ class Bindings(RuleBasedStateMachine):
     def lapses(self) -> None:
         """His binding runs out, from now on and never backdated."""
         held = binding.standing(self.rows)
-        decision = binding.lapse(self.rows, self.now, self._next_id())
+        decision = binding.end(self.rows, self.now, Cause.LAPSED, self._next_id())
         self._written(decision)
         assert binding.standing(self.rows) is None
         if held is not None and held.valid_from_time < self.now:
-            before = binding.resolve(self.rows, self.now - MILLISECOND, None)
+            before = bitemporal.found(self.rows, self.now - MILLISECOND, None)
             assert before is not None
             assert before.guide_id == held.guide_id
 
@@ -222,10 +222,10 @@ class Bindings(RuleBasedStateMachine):
     def somebody_asks(self, as_of: timedelta, known: timedelta) -> None:
         """Whose he was at a moment, as known at another at least five seconds ago."""
         question = (self.now - as_of, self.now - binding.KNOWN_AT_AGE_LEAST - known)
-        found = binding.resolve(self.rows, *question)
+        found = bitemporal.found(self.rows, *question)
         answer = found.binding_id if found else None
         believed = [rows for recorded, rows in self.known if recorded <= question[1]]
-        then = binding.resolve(believed[-1], question[0], None) if believed else None
+        then = bitemporal.found(believed[-1], question[0], None) if believed else None
         assert answer == (then.binding_id if then else None), "not what was believed then"
         assert self.answers.setdefault(question, answer) == answer
 
@@ -233,7 +233,7 @@ class Bindings(RuleBasedStateMachine):
     def an_answer_once_given_stays(self) -> None:
         """Commission that was paid by an answer must be explained by it for ever."""
         for question, answer in self.answers.items():
-            found = binding.resolve(self.rows, *question)
+            found = bitemporal.found(self.rows, *question)
             assert (found.binding_id if found else None) == answer
 
     @invariant()

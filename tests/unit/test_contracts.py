@@ -16,7 +16,7 @@ from tests.messages import every_method
 
 PROTO = Path(__file__).resolve().parent.parent.parent / "proto"
 METHODS = {method.full_name: method for method in every_method()}
-_READS = re.compile(r"(Get|List|Explain|Resolve|Batch(Get|Resolve))")
+_READS = re.compile(r"(Get|List|Search|Explain|Resolve|Batch(Get|Resolve))")
 _RPC = re.compile(r"((?:^ *//.*\n)+)? *rpc (\w+)\(", re.MULTILINE)
 
 

@@ -23,11 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from daogou.common.v1 import access_pb2 as daogou_dot_common_dot_v1_dot_access__pb2
+from daogou.common.v1 import identity_pb2 as daogou_dot_common_dot_v1_dot_identity__pb2
+from daogou.common.v1 import item_error_pb2 as daogou_dot_common_dot_v1_dot_item__error__pb2
 from daogou.common.v1 import limits_pb2 as daogou_dot_common_dot_v1_dot_limits__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n daogou/members/v1/activity.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n\x15RecordPurchaseRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x39\n\rpurchase_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\"P\n\x16RecordPurchaseResponse\x12\x36\n\x12last_purchase_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x01\n\x14RecordContactRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08guide_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x38\n\x0c\x63ontact_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\"N\n\x15RecordContactResponse\x12\x35\n\x11last_contact_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x94\x01\n\x1aReportSyncedThroughRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x19\n\x07\x66\x65\x65\x64_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12?\n\x13synced_through_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\"\\\n\x1bReportSyncedThroughResponse\x12=\n\x19\x62rand_synced_through_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xf7\x02\n\x0f\x41\x63tivityService\x12q\n\x0eRecordPurchase\x12(.daogou.members.v1.RecordPurchaseRequest\x1a).daogou.members.v1.RecordPurchaseResponse\"\n\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x02\x12n\n\rRecordContact\x12\'.daogou.members.v1.RecordContactRequest\x1a(.daogou.members.v1.RecordContactResponse\"\n\x8a\xb5\x18\x06\n\x02\x03\x07\x10\x04\x12\x80\x01\n\x13ReportSyncedThrough\x12-.daogou.members.v1.ReportSyncedThroughRequest\x1a..daogou.members.v1.ReportSyncedThroughResponse\"\n\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n daogou/members/v1/activity.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a!daogou/common/v1/item_error.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\x01\n\x15RecordPurchaseRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x39\n\rpurchase_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\x12,\n\x08identity\x18\x04 \x01(\x0b\x32\x1a.daogou.common.v1.Identity\"P\n\x16RecordPurchaseResponse\x12\x36\n\x12last_purchase_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x08Purchase\x12\x1b\n\tmember_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x39\n\rpurchase_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\"v\n\x1b\x42\x61tchRecordPurchasesRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12;\n\tpurchases\x18\x02 \x03(\x0b\x32\x1b.daogou.members.v1.PurchaseB\x0b\x92\xb5\x18\x07\x08\x01\x30\xe8\x07\x38\x01\"\x9d\x01\n\x1c\x42\x61tchRecordPurchasesResponse\x12G\n\x07results\x18\x01 \x03(\x0b\x32\x36.daogou.members.v1.BatchRecordPurchasesResponse.Result\x1a\x34\n\x06Result\x12*\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1b.daogou.common.v1.ItemError\"\xea\x01\n\x14RecordContactRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08guide_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x38\n\x0c\x63ontact_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\x12,\n\x04kind\x18\x05 \x01(\x0e\x32\x1e.daogou.members.v1.ContactKind\x12\x15\n\x04note\x18\x06 \x01(\tB\x07\x92\xb5\x18\x03\x18\xf4\x03\"N\n\x15RecordContactResponse\x12\x35\n\x11last_contact_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x94\x01\n\x1aReportSyncedThroughRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x19\n\x07\x66\x65\x65\x64_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12?\n\x13synced_through_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\"\\\n\x1bReportSyncedThroughResponse\x12=\n\x19\x62rand_synced_through_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xa7\x01\n\x0b\x43ontactKind\x12\x1c\n\x18\x43ONTACT_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43ONTACT_KIND_CALL\x10\x01\x12\x18\n\x14\x43ONTACT_KIND_MESSAGE\x10\x02\x12\x16\n\x12\x43ONTACT_KIND_VISIT\x10\x03\x12\x19\n\x15\x43ONTACT_KIND_IN_STORE\x10\x04\x12\x16\n\x12\x43ONTACT_KIND_OTHER\x10\x05\x32\xfd\x03\n\x0f\x41\x63tivityService\x12q\n\x0eRecordPurchase\x12(.daogou.members.v1.RecordPurchaseRequest\x1a).daogou.members.v1.RecordPurchaseResponse\"\n\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x02\x12\x83\x01\n\x14\x42\x61tchRecordPurchases\x12..daogou.members.v1.BatchRecordPurchasesRequest\x1a/.daogou.members.v1.BatchRecordPurchasesResponse\"\n\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x02\x12n\n\rRecordContact\x12\'.daogou.members.v1.RecordContactRequest\x1a(.daogou.members.v1.RecordContactResponse\"\n\x8a\xb5\x18\x06\n\x02\x03\x07\x10\x04\x12\x80\x01\n\x13ReportSyncedThrough\x12-.daogou.members.v1.ReportSyncedThroughRequest\x1a..daogou.members.v1.ReportSyncedThroughResponse\"\n\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +42,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDPURCHASEREQUEST'].fields_by_name['member_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_RECORDPURCHASEREQUEST'].fields_by_name['purchase_time']._loaded_options = None
   _globals['_RECORDPURCHASEREQUEST'].fields_by_name['purchase_time']._serialized_options = b'\222\265\030\002\010\001'
+  _globals['_PURCHASE'].fields_by_name['member_id']._loaded_options = None
+  _globals['_PURCHASE'].fields_by_name['member_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_PURCHASE'].fields_by_name['purchase_time']._loaded_options = None
+  _globals['_PURCHASE'].fields_by_name['purchase_time']._serialized_options = b'\222\265\030\002\010\001'
+  _globals['_BATCHRECORDPURCHASESREQUEST'].fields_by_name['brand_id']._loaded_options = None
+  _globals['_BATCHRECORDPURCHASESREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_BATCHRECORDPURCHASESREQUEST'].fields_by_name['purchases']._loaded_options = None
+  _globals['_BATCHRECORDPURCHASESREQUEST'].fields_by_name['purchases']._serialized_options = b'\222\265\030\007\010\0010\350\0078\001'
   _globals['_RECORDCONTACTREQUEST'].fields_by_name['brand_id']._loaded_options = None
   _globals['_RECORDCONTACTREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_RECORDCONTACTREQUEST'].fields_by_name['guide_id']._loaded_options = None
@@ -48,6 +58,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDCONTACTREQUEST'].fields_by_name['member_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_RECORDCONTACTREQUEST'].fields_by_name['contact_time']._loaded_options = None
   _globals['_RECORDCONTACTREQUEST'].fields_by_name['contact_time']._serialized_options = b'\222\265\030\002\010\001'
+  _globals['_RECORDCONTACTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_RECORDCONTACTREQUEST'].fields_by_name['note']._serialized_options = b'\222\265\030\003\030\364\003'
   _globals['_REPORTSYNCEDTHROUGHREQUEST'].fields_by_name['brand_id']._loaded_options = None
   _globals['_REPORTSYNCEDTHROUGHREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_REPORTSYNCEDTHROUGHREQUEST'].fields_by_name['feed_id']._loaded_options = None
@@ -56,22 +68,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTSYNCEDTHROUGHREQUEST'].fields_by_name['synced_through_time']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_ACTIVITYSERVICE'].methods_by_name['RecordPurchase']._loaded_options = None
   _globals['_ACTIVITYSERVICE'].methods_by_name['RecordPurchase']._serialized_options = b'\212\265\030\006\n\002\002\003\020\002'
+  _globals['_ACTIVITYSERVICE'].methods_by_name['BatchRecordPurchases']._loaded_options = None
+  _globals['_ACTIVITYSERVICE'].methods_by_name['BatchRecordPurchases']._serialized_options = b'\212\265\030\006\n\002\002\003\020\002'
   _globals['_ACTIVITYSERVICE'].methods_by_name['RecordContact']._loaded_options = None
   _globals['_ACTIVITYSERVICE'].methods_by_name['RecordContact']._serialized_options = b'\212\265\030\006\n\002\003\007\020\004'
   _globals['_ACTIVITYSERVICE'].methods_by_name['ReportSyncedThrough']._loaded_options = None
   _globals['_ACTIVITYSERVICE'].methods_by_name['ReportSyncedThrough']._serialized_options = b'\212\265\030\006\n\002\002\003\020\002'
-  _globals['_RECORDPURCHASEREQUEST']._serialized_start=151
-  _globals['_RECORDPURCHASEREQUEST']._serialized_end=290
-  _globals['_RECORDPURCHASERESPONSE']._serialized_start=292
-  _globals['_RECORDPURCHASERESPONSE']._serialized_end=372
-  _globals['_RECORDCONTACTREQUEST']._serialized_start=375
-  _globals['_RECORDCONTACTREQUEST']._serialized_end=540
-  _globals['_RECORDCONTACTRESPONSE']._serialized_start=542
-  _globals['_RECORDCONTACTRESPONSE']._serialized_end=620
-  _globals['_REPORTSYNCEDTHROUGHREQUEST']._serialized_start=623
-  _globals['_REPORTSYNCEDTHROUGHREQUEST']._serialized_end=771
-  _globals['_REPORTSYNCEDTHROUGHRESPONSE']._serialized_start=773
-  _globals['_REPORTSYNCEDTHROUGHRESPONSE']._serialized_end=865
-  _globals['_ACTIVITYSERVICE']._serialized_start=868
-  _globals['_ACTIVITYSERVICE']._serialized_end=1243
+  _globals['_CONTACTKIND']._serialized_start=1431
+  _globals['_CONTACTKIND']._serialized_end=1598
+  _globals['_RECORDPURCHASEREQUEST']._serialized_start=219
+  _globals['_RECORDPURCHASEREQUEST']._serialized_end=404
+  _globals['_RECORDPURCHASERESPONSE']._serialized_start=406
+  _globals['_RECORDPURCHASERESPONSE']._serialized_end=486
+  _globals['_PURCHASE']._serialized_start=488
+  _globals['_PURCHASE']._serialized_end=586
+  _globals['_BATCHRECORDPURCHASESREQUEST']._serialized_start=588
+  _globals['_BATCHRECORDPURCHASESREQUEST']._serialized_end=706
+  _globals['_BATCHRECORDPURCHASESRESPONSE']._serialized_start=709
+  _globals['_BATCHRECORDPURCHASESRESPONSE']._serialized_end=866
+  _globals['_BATCHRECORDPURCHASESRESPONSE_RESULT']._serialized_start=814
+  _globals['_BATCHRECORDPURCHASESRESPONSE_RESULT']._serialized_end=866
+  _globals['_RECORDCONTACTREQUEST']._serialized_start=869
+  _globals['_RECORDCONTACTREQUEST']._serialized_end=1103
+  _globals['_RECORDCONTACTRESPONSE']._serialized_start=1105
+  _globals['_RECORDCONTACTRESPONSE']._serialized_end=1183
+  _globals['_REPORTSYNCEDTHROUGHREQUEST']._serialized_start=1186
+  _globals['_REPORTSYNCEDTHROUGHREQUEST']._serialized_end=1334
+  _globals['_REPORTSYNCEDTHROUGHRESPONSE']._serialized_start=1336
+  _globals['_REPORTSYNCEDTHROUGHRESPONSE']._serialized_end=1428
+  _globals['_ACTIVITYSERVICE']._serialized_start=1601
+  _globals['_ACTIVITYSERVICE']._serialized_end=2110
 # @@protoc_insertion_point(module_scope)

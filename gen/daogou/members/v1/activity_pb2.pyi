@@ -3,9 +3,14 @@
 isort:skip_file
 What keeps a binding alive: purchases and contacts, and how far they are known."""
 
+from collections import abc as _abc
+from daogou.common.v1 import identity_pb2 as _identity_pb2
+from daogou.common.v1 import item_error_pb2 as _item_error_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +22,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ContactKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContactKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContactKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTACT_KIND_UNSPECIFIED: _ContactKind.ValueType  # 0
+    """In a request: OTHER."""
+    CONTACT_KIND_CALL: _ContactKind.ValueType  # 1
+    """A telephone call."""
+    CONTACT_KIND_MESSAGE: _ContactKind.ValueType  # 2
+    """A message, on whatever channel."""
+    CONTACT_KIND_VISIT: _ContactKind.ValueType  # 3
+    """The guide went to see him."""
+    CONTACT_KIND_IN_STORE: _ContactKind.ValueType  # 4
+    """He came to the store."""
+    CONTACT_KIND_OTHER: _ContactKind.ValueType  # 5
+    """Any other way."""
+
+class ContactKind(_ContactKind, metaclass=_ContactKindEnumTypeWrapper):
+    """How a guide was in touch with a member."""
+
+CONTACT_KIND_UNSPECIFIED: ContactKind.ValueType  # 0
+"""In a request: OTHER."""
+CONTACT_KIND_CALL: ContactKind.ValueType  # 1
+"""A telephone call."""
+CONTACT_KIND_MESSAGE: ContactKind.ValueType  # 2
+"""A message, on whatever channel."""
+CONTACT_KIND_VISIT: ContactKind.ValueType  # 3
+"""The guide went to see him."""
+CONTACT_KIND_IN_STORE: ContactKind.ValueType  # 4
+"""He came to the store."""
+CONTACT_KIND_OTHER: ContactKind.ValueType  # 5
+"""Any other way."""
+Global___ContactKind: _TypeAlias = ContactKind  # noqa: Y015
+
 @_typing.final
 class RecordPurchaseRequest(_message.Message):
     """Request of RecordPurchase."""
@@ -26,6 +67,7 @@ class RecordPurchaseRequest(_message.Message):
     BRAND_ID_FIELD_NUMBER: _builtins.int
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     PURCHASE_TIME_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
     brand_id: _builtins.str
     """The brand."""
     member_id: _builtins.str
@@ -34,16 +76,23 @@ class RecordPurchaseRequest(_message.Message):
     def purchase_time(self) -> _timestamp_pb2.Timestamp:
         """When he bought. No more than 5 minutes ahead of the service's clock."""
 
+    @_builtins.property
+    def identity(self) -> _identity_pb2.Identity:
+        """The identity through which he bought: where it came to him by a merge, and
+        the merge is undone, the purchase goes with it. Absent: his own.
+        """
+
     def __init__(
         self,
         *,
         brand_id: _builtins.str = ...,
         member_id: _builtins.str = ...,
         purchase_time: _timestamp_pb2.Timestamp | None = ...,
+        identity: _identity_pb2.Identity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["purchase_time", b"purchase_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "purchase_time", b"purchase_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "member_id", b"member_id", "purchase_time", b"purchase_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "identity", b"identity", "member_id", b"member_id", "purchase_time", b"purchase_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -74,6 +123,108 @@ class RecordPurchaseResponse(_message.Message):
 Global___RecordPurchaseResponse: _TypeAlias = RecordPurchaseResponse  # noqa: Y015
 
 @_typing.final
+class Purchase(_message.Message):
+    """A purchase of a member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    PURCHASE_TIME_FIELD_NUMBER: _builtins.int
+    member_id: _builtins.str
+    """The member."""
+    @_builtins.property
+    def purchase_time(self) -> _timestamp_pb2.Timestamp:
+        """When he bought. No more than 5 minutes ahead of the service's clock."""
+
+    def __init__(
+        self,
+        *,
+        member_id: _builtins.str = ...,
+        purchase_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["purchase_time", b"purchase_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member_id", b"member_id", "purchase_time", b"purchase_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Purchase: _TypeAlias = Purchase  # noqa: Y015
+
+@_typing.final
+class BatchRecordPurchasesRequest(_message.Message):
+    """Request of BatchRecordPurchases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    PURCHASES_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    @_builtins.property
+    def purchases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Purchase]:
+        """The purchases. 1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        purchases: _abc.Iterable[Global___Purchase] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "purchases", b"purchases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRecordPurchasesRequest: _TypeAlias = BatchRecordPurchasesRequest  # noqa: Y015
+
+@_typing.final
+class BatchRecordPurchasesResponse(_message.Message):
+    """Reply of BatchRecordPurchases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Result(_message.Message):
+        """What became of one purchase."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ERROR_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def error(self) -> _item_error_pb2.ItemError:
+            """Why it was not noted. Absent: it was."""
+
+        def __init__(
+            self,
+            *,
+            error: _item_error_pb2.ItemError | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchRecordPurchasesResponse.Result]:
+        """One per purchase of the request, in its order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchRecordPurchasesResponse.Result] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRecordPurchasesResponse: _TypeAlias = BatchRecordPurchasesResponse  # noqa: Y015
+
+@_typing.final
 class RecordContactRequest(_message.Message):
     """Request of RecordContact."""
 
@@ -83,12 +234,18 @@ class RecordContactRequest(_message.Message):
     GUIDE_ID_FIELD_NUMBER: _builtins.int
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     CONTACT_TIME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     brand_id: _builtins.str
     """The brand."""
     guide_id: _builtins.str
     """The guide who was in touch."""
     member_id: _builtins.str
     """The member."""
+    kind: Global___ContactKind.ValueType
+    """How."""
+    note: _builtins.str
+    """What was said. Stored encrypted. At most 500 characters. May be empty."""
     @_builtins.property
     def contact_time(self) -> _timestamp_pb2.Timestamp:
         """When. No more than 5 minutes ahead of the service's clock."""
@@ -100,10 +257,12 @@ class RecordContactRequest(_message.Message):
         guide_id: _builtins.str = ...,
         member_id: _builtins.str = ...,
         contact_time: _timestamp_pb2.Timestamp | None = ...,
+        kind: Global___ContactKind.ValueType = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["contact_time", b"contact_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "contact_time", b"contact_time", "guide_id", b"guide_id", "member_id", b"member_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "contact_time", b"contact_time", "guide_id", b"guide_id", "kind", b"kind", "member_id", b"member_id", "note", b"note"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,6 +46,11 @@ class ActivityServiceStub:
                 request_serializer=daogou_dot_members_dot_v1_dot_activity__pb2.RecordPurchaseRequest.SerializeToString,
                 response_deserializer=daogou_dot_members_dot_v1_dot_activity__pb2.RecordPurchaseResponse.FromString,
                 _registered_method=True)
+        self.BatchRecordPurchases = channel.unary_unary(
+                '/daogou.members.v1.ActivityService/BatchRecordPurchases',
+                request_serializer=daogou_dot_members_dot_v1_dot_activity__pb2.BatchRecordPurchasesRequest.SerializeToString,
+                response_deserializer=daogou_dot_members_dot_v1_dot_activity__pb2.BatchRecordPurchasesResponse.FromString,
+                _registered_method=True)
         self.RecordContact = channel.unary_unary(
                 '/daogou.members.v1.ActivityService/RecordContact',
                 request_serializer=daogou_dot_members_dot_v1_dot_activity__pb2.RecordContactRequest.SerializeToString,
@@ -81,14 +86,30 @@ class ActivityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def RecordContact(self, request, context):
-        """Notes that a guide was in touch with her member.
+    def BatchRecordPurchases(self, request, context):
+        """The same for up to 1,000 purchases, of different members or of one; a result
+        per purchase, in the order of the request.
 
-        Only the latest contact is kept, so a repeat changes nothing. A contact by
-        anyone but the guide whose member he is counts for nothing.
+        A repeat changes nothing. Errors of the call: INVALID_ARGUMENT
+        INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN. Errors of one item: INVALID_FIELDS,
+        ACTIVITY_IN_FUTURE, MEMBER_UNKNOWN, MEMBER_ERASED, MEMBER_CHANGED (he was
+        merged this moment: send it again).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordContact(self, request, context):
+        """Notes that a guide was in touch with her member. ListContacts shows it.
+
+        A repeat changes nothing: member, guide and time are its natural key, and the
+        first kind and note stay. For the binding only the latest contact counts, and
+        none by anyone but the guide whose member he is.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS, ACTIVITY_IN_FUTURE; NOT_FOUND
-        BRAND_UNKNOWN, MEMBER_UNKNOWN; FAILED_PRECONDITION NOT_HER_MEMBER.
+        BRAND_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION
+        NOT_HER_MEMBER; ABORTED MEMBER_CHANGED (he was merged or erased meanwhile),
+        TRANSACTION_CONTENDED: try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,6 +136,11 @@ def add_ActivityServiceServicer_to_server(servicer, server):
                     servicer.RecordPurchase,
                     request_deserializer=daogou_dot_members_dot_v1_dot_activity__pb2.RecordPurchaseRequest.FromString,
                     response_serializer=daogou_dot_members_dot_v1_dot_activity__pb2.RecordPurchaseResponse.SerializeToString,
+            ),
+            'BatchRecordPurchases': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRecordPurchases,
+                    request_deserializer=daogou_dot_members_dot_v1_dot_activity__pb2.BatchRecordPurchasesRequest.FromString,
+                    response_serializer=daogou_dot_members_dot_v1_dot_activity__pb2.BatchRecordPurchasesResponse.SerializeToString,
             ),
             'RecordContact': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordContact,
@@ -161,6 +187,33 @@ class ActivityService:
             '/daogou.members.v1.ActivityService/RecordPurchase',
             daogou_dot_members_dot_v1_dot_activity__pb2.RecordPurchaseRequest.SerializeToString,
             daogou_dot_members_dot_v1_dot_activity__pb2.RecordPurchaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecordPurchases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.members.v1.ActivityService/BatchRecordPurchases',
+            daogou_dot_members_dot_v1_dot_activity__pb2.BatchRecordPurchasesRequest.SerializeToString,
+            daogou_dot_members_dot_v1_dot_activity__pb2.BatchRecordPurchasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

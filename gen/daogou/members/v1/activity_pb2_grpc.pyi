@@ -49,14 +49,26 @@ class ActivityServiceStub:
     Errors: INVALID_ARGUMENT INVALID_FIELDS, ACTIVITY_IN_FUTURE; NOT_FOUND
     BRAND_UNKNOWN, MEMBER_UNKNOWN.
     """
-    RecordContact: _grpc.UnaryUnaryMultiCallable[_activity_pb2.RecordContactRequest, _activity_pb2.RecordContactResponse]
-    """Notes that a guide was in touch with her member.
+    BatchRecordPurchases: _grpc.UnaryUnaryMultiCallable[_activity_pb2.BatchRecordPurchasesRequest, _activity_pb2.BatchRecordPurchasesResponse]
+    """The same for up to 1,000 purchases, of different members or of one; a result
+    per purchase, in the order of the request.
 
-    Only the latest contact is kept, so a repeat changes nothing. A contact by
-    anyone but the guide whose member he is counts for nothing.
+    A repeat changes nothing. Errors of the call: INVALID_ARGUMENT
+    INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN. Errors of one item: INVALID_FIELDS,
+    ACTIVITY_IN_FUTURE, MEMBER_UNKNOWN, MEMBER_ERASED, MEMBER_CHANGED (he was
+    merged this moment: send it again).
+    """
+    RecordContact: _grpc.UnaryUnaryMultiCallable[_activity_pb2.RecordContactRequest, _activity_pb2.RecordContactResponse]
+    """Notes that a guide was in touch with her member. ListContacts shows it.
+
+    A repeat changes nothing: member, guide and time are its natural key, and the
+    first kind and note stay. For the binding only the latest contact counts, and
+    none by anyone but the guide whose member he is.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS, ACTIVITY_IN_FUTURE; NOT_FOUND
-    BRAND_UNKNOWN, MEMBER_UNKNOWN; FAILED_PRECONDITION NOT_HER_MEMBER.
+    BRAND_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION
+    NOT_HER_MEMBER; ABORTED MEMBER_CHANGED (he was merged or erased meanwhile),
+    TRANSACTION_CONTENDED: try again.
     """
     ReportSyncedThrough: _grpc.UnaryUnaryMultiCallable[_activity_pb2.ReportSyncedThroughRequest, _activity_pb2.ReportSyncedThroughResponse]
     """Reports that a feed of activity has delivered everything that happened up to
@@ -90,14 +102,26 @@ class ActivityServiceAsyncStub(ActivityServiceStub):
     Errors: INVALID_ARGUMENT INVALID_FIELDS, ACTIVITY_IN_FUTURE; NOT_FOUND
     BRAND_UNKNOWN, MEMBER_UNKNOWN.
     """
-    RecordContact: _aio.UnaryUnaryMultiCallable[_activity_pb2.RecordContactRequest, _activity_pb2.RecordContactResponse]  # type: ignore[assignment]
-    """Notes that a guide was in touch with her member.
+    BatchRecordPurchases: _aio.UnaryUnaryMultiCallable[_activity_pb2.BatchRecordPurchasesRequest, _activity_pb2.BatchRecordPurchasesResponse]  # type: ignore[assignment]
+    """The same for up to 1,000 purchases, of different members or of one; a result
+    per purchase, in the order of the request.
 
-    Only the latest contact is kept, so a repeat changes nothing. A contact by
-    anyone but the guide whose member he is counts for nothing.
+    A repeat changes nothing. Errors of the call: INVALID_ARGUMENT
+    INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN. Errors of one item: INVALID_FIELDS,
+    ACTIVITY_IN_FUTURE, MEMBER_UNKNOWN, MEMBER_ERASED, MEMBER_CHANGED (he was
+    merged this moment: send it again).
+    """
+    RecordContact: _aio.UnaryUnaryMultiCallable[_activity_pb2.RecordContactRequest, _activity_pb2.RecordContactResponse]  # type: ignore[assignment]
+    """Notes that a guide was in touch with her member. ListContacts shows it.
+
+    A repeat changes nothing: member, guide and time are its natural key, and the
+    first kind and note stay. For the binding only the latest contact counts, and
+    none by anyone but the guide whose member he is.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS, ACTIVITY_IN_FUTURE; NOT_FOUND
-    BRAND_UNKNOWN, MEMBER_UNKNOWN; FAILED_PRECONDITION NOT_HER_MEMBER.
+    BRAND_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION
+    NOT_HER_MEMBER; ABORTED MEMBER_CHANGED (he was merged or erased meanwhile),
+    TRANSACTION_CONTENDED: try again.
     """
     ReportSyncedThrough: _aio.UnaryUnaryMultiCallable[_activity_pb2.ReportSyncedThroughRequest, _activity_pb2.ReportSyncedThroughResponse]  # type: ignore[assignment]
     """Reports that a feed of activity has delivered everything that happened up to
@@ -136,18 +160,36 @@ class ActivityServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def BatchRecordPurchases(
+        self,
+        request: _activity_pb2.BatchRecordPurchasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_activity_pb2.BatchRecordPurchasesResponse, _abc.Awaitable[_activity_pb2.BatchRecordPurchasesResponse]]:
+        """The same for up to 1,000 purchases, of different members or of one; a result
+        per purchase, in the order of the request.
+
+        A repeat changes nothing. Errors of the call: INVALID_ARGUMENT
+        INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN. Errors of one item: INVALID_FIELDS,
+        ACTIVITY_IN_FUTURE, MEMBER_UNKNOWN, MEMBER_ERASED, MEMBER_CHANGED (he was
+        merged this moment: send it again).
+        """
+
+    @_abc_1.abstractmethod
     def RecordContact(
         self,
         request: _activity_pb2.RecordContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_activity_pb2.RecordContactResponse, _abc.Awaitable[_activity_pb2.RecordContactResponse]]:
-        """Notes that a guide was in touch with her member.
+        """Notes that a guide was in touch with her member. ListContacts shows it.
 
-        Only the latest contact is kept, so a repeat changes nothing. A contact by
-        anyone but the guide whose member he is counts for nothing.
+        A repeat changes nothing: member, guide and time are its natural key, and the
+        first kind and note stay. For the binding only the latest contact counts, and
+        none by anyone but the guide whose member he is.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS, ACTIVITY_IN_FUTURE; NOT_FOUND
-        BRAND_UNKNOWN, MEMBER_UNKNOWN; FAILED_PRECONDITION NOT_HER_MEMBER.
+        BRAND_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION
+        NOT_HER_MEMBER; ABORTED MEMBER_CHANGED (he was merged or erased meanwhile),
+        TRANSACTION_CONTENDED: try again.
         """
 
     @_abc_1.abstractmethod

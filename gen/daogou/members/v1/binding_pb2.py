@@ -29,7 +29,7 @@ from daogou.common.v1 import limits_pb2 as daogou_dot_common_dot_v1_dot_limits__
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61ogou/members/v1/binding.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a!daogou/common/v1/item_error.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x03\n\x07\x42inding\x12\x12\n\nbinding_id\x18\x01 \x01(\t\x12\x10\n\x08\x62rand_id\x18\x02 \x01(\t\x12\x11\n\tmember_id\x18\x03 \x01(\t\x12\x10\n\x08guide_id\x18\x04 \x01(\t\x12\x10\n\x08store_id\x18\x05 \x01(\t\x12\x33\n\x0fvalid_from_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rvalid_to_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fsuperseded_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14protected_until_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x05\x63\x61use\x18\x0b \x01(\x0e\x32\x1f.daogou.members.v1.BindingCause\x12\x10\n\x08\x63\x61mpaign\x18\x0c \x01(\t\"\xcf\x01\n\x0c\x42indingQuery\x12\x1b\n\tmember_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\x08identity\x18\x02 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityH\x00\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rknown_at_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\x07subject\x12\x04\x98\xb5\x18\x01\"\x88\x01\n\x0fResolvedBinding\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x12\n\nbinding_id\x18\x02 \x01(\t\x12\x10\n\x08guide_id\x18\x03 \x01(\t\x12\x10\n\x08store_id\x18\x04 \x01(\t\x12*\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1b.daogou.common.v1.ItemError\"k\n\x15ResolveBindingRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x36\n\x05query\x18\x02 \x01(\x0b\x32\x1f.daogou.members.v1.BindingQueryB\x06\x92\xb5\x18\x02\x08\x01\"N\n\x16ResolveBindingResponse\x12\x34\n\x08resolved\x18\x01 \x01(\x0b\x32\".daogou.members.v1.ResolvedBinding\"x\n\x1b\x42\x61tchResolveBindingsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12=\n\x07queries\x18\x02 \x03(\x0b\x32\x1f.daogou.members.v1.BindingQueryB\x0b\x92\xb5\x18\x07\x08\x01\x30\xe8\x07\x38\x01\"T\n\x1c\x42\x61tchResolveBindingsResponse\x12\x34\n\x08resolved\x18\x01 \x03(\x0b\x32\".daogou.members.v1.ResolvedBinding\"i\n\x12\x43laimMemberRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08guide_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\"B\n\x13\x43laimMemberResponse\x12+\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x1a.daogou.members.v1.Binding\"Q\n\x16ListBindingRowsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\"C\n\x17ListBindingRowsResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.daogou.members.v1.Binding*\xe6\x01\n\x0c\x42indingCause\x12\x1d\n\x19\x42INDING_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42INDING_CAUSE_SCAN\x10\x01\x12\x1a\n\x16\x42INDING_CAUSE_SNATCHED\x10\x02\x12\x17\n\x13\x42INDING_CAUSE_CLAIM\x10\x03\x12\x18\n\x14\x42INDING_CAUSE_LAPSED\x10\x04\x12\x1a\n\x16\x42INDING_CAUSE_RESIGNED\x10\x05\x12\x1a\n\x16\x42INDING_CAUSE_HANDOVER\x10\x06\x12\x18\n\x14\x42INDING_CAUSE_IMPORT\x10\x07\x32\xed\x03\n\x0e\x42indingService\x12r\n\x0eResolveBinding\x12(.daogou.members.v1.ResolveBindingRequest\x1a).daogou.members.v1.ResolveBindingResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12\x84\x01\n\x14\x42\x61tchResolveBindings\x12..daogou.members.v1.BatchResolveBindingsRequest\x1a/.daogou.members.v1.BatchResolveBindingsResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12i\n\x0b\x43laimMember\x12%.daogou.members.v1.ClaimMemberRequest\x1a&.daogou.members.v1.ClaimMemberResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x03\x04\x07\x10\x04\x12u\n\x0fListBindingRows\x12).daogou.members.v1.ListBindingRowsRequest\x1a*.daogou.members.v1.ListBindingRowsResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61ogou/members/v1/binding.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a!daogou/common/v1/item_error.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x03\n\x07\x42inding\x12\x12\n\nbinding_id\x18\x01 \x01(\t\x12\x10\n\x08\x62rand_id\x18\x02 \x01(\t\x12\x11\n\tmember_id\x18\x03 \x01(\t\x12\x10\n\x08guide_id\x18\x04 \x01(\t\x12\x10\n\x08store_id\x18\x05 \x01(\t\x12\x33\n\x0fvalid_from_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rvalid_to_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fsuperseded_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14protected_until_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x05\x63\x61use\x18\x0b \x01(\x0e\x32\x1f.daogou.members.v1.BindingCause\x12\x10\n\x08\x63\x61mpaign\x18\x0c \x01(\t\x12\x18\n\x10origin_member_id\x18\r \x01(\t\x12\x0e\n\x06reason\x18\x0e \x01(\t\"\xcf\x01\n\x0c\x42indingQuery\x12\x1b\n\tmember_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\x08identity\x18\x02 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityH\x00\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rknown_at_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\x07subject\x12\x04\x98\xb5\x18\x01\"\x88\x01\n\x0fResolvedBinding\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x12\n\nbinding_id\x18\x02 \x01(\t\x12\x10\n\x08guide_id\x18\x03 \x01(\t\x12\x10\n\x08store_id\x18\x04 \x01(\t\x12*\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1b.daogou.common.v1.ItemError\"k\n\x15ResolveBindingRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x36\n\x05query\x18\x02 \x01(\x0b\x32\x1f.daogou.members.v1.BindingQueryB\x06\x92\xb5\x18\x02\x08\x01\"N\n\x16ResolveBindingResponse\x12\x34\n\x08resolved\x18\x01 \x01(\x0b\x32\".daogou.members.v1.ResolvedBinding\"x\n\x1b\x42\x61tchResolveBindingsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12=\n\x07queries\x18\x02 \x03(\x0b\x32\x1f.daogou.members.v1.BindingQueryB\x0b\x92\xb5\x18\x07\x08\x01\x30\xe8\x07\x38\x01\"T\n\x1c\x42\x61tchResolveBindingsResponse\x12\x34\n\x08resolved\x18\x01 \x03(\x0b\x32\".daogou.members.v1.ResolvedBinding\"i\n\x12\x43laimMemberRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1a\n\x08guide_id\x18\x03 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\"B\n\x13\x43laimMemberResponse\x12+\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x1a.daogou.members.v1.Binding\"\xad\x02\n\x15\x43orrectBindingRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x18\n\x08guide_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\x12\x18\n\x08store_id\x18\x04 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\x12;\n\x0fvalid_from_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xb5\x18\x02\x08\x01\x12\x31\n\rvalid_to_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x06reason\x18\x07 \x01(\tB\t\x92\xb5\x18\x05\x08\x01\x18\xc8\x01\x12\x1c\n\nrequest_id\x18\x08 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x05\"c\n\x16\x43orrectBindingResponse\x12)\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\x0b\x32\x1a.daogou.members.v1.Binding\x12\x1e\n\x16superseded_binding_ids\x18\x02 \x03(\t\"Q\n\x16ListBindingRowsRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\"C\n\x17ListBindingRowsResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.daogou.members.v1.Binding*\xd4\x02\n\x0c\x42indingCause\x12\x1d\n\x19\x42INDING_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42INDING_CAUSE_SCAN\x10\x01\x12\x1a\n\x16\x42INDING_CAUSE_SNATCHED\x10\x02\x12\x17\n\x13\x42INDING_CAUSE_CLAIM\x10\x03\x12\x18\n\x14\x42INDING_CAUSE_LAPSED\x10\x04\x12\x1a\n\x16\x42INDING_CAUSE_RESIGNED\x10\x05\x12\x1a\n\x16\x42INDING_CAUSE_HANDOVER\x10\x06\x12\x18\n\x14\x42INDING_CAUSE_IMPORT\x10\x07\x12\x18\n\x14\x42INDING_CAUSE_MERGED\x10\x08\x12\x1b\n\x17\x42INDING_CAUSE_SEPARATED\x10\t\x12\x1b\n\x17\x42INDING_CAUSE_CORRECTED\x10\n\x12\x18\n\x14\x42INDING_CAUSE_ERASED\x10\x0b\x32\xdf\x04\n\x0e\x42indingService\x12r\n\x0eResolveBinding\x12(.daogou.members.v1.ResolveBindingRequest\x1a).daogou.members.v1.ResolveBindingResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12\x84\x01\n\x14\x42\x61tchResolveBindings\x12..daogou.members.v1.BatchResolveBindingsRequest\x1a/.daogou.members.v1.BatchResolveBindingsResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12i\n\x0b\x43laimMember\x12%.daogou.members.v1.ClaimMemberRequest\x1a&.daogou.members.v1.ClaimMemberResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x03\x04\x07\x10\x04\x12p\n\x0e\x43orrectBinding\x12(.daogou.members.v1.CorrectBindingRequest\x1a).daogou.members.v1.CorrectBindingResponse\"\t\x8a\xb5\x18\x05\n\x01\x04\x10\x02\x12u\n\x0fListBindingRows\x12).daogou.members.v1.ListBindingRowsRequest\x1a*.daogou.members.v1.ListBindingRowsResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +54,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLAIMMEMBERREQUEST'].fields_by_name['member_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_CLAIMMEMBERREQUEST'].fields_by_name['guide_id']._loaded_options = None
   _globals['_CLAIMMEMBERREQUEST'].fields_by_name['guide_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['brand_id']._loaded_options = None
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['member_id']._loaded_options = None
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['member_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['guide_id']._loaded_options = None
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['guide_id']._serialized_options = b'\222\265\030\002\020\001'
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['store_id']._loaded_options = None
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['store_id']._serialized_options = b'\222\265\030\002\020\001'
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['valid_from_time']._loaded_options = None
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['valid_from_time']._serialized_options = b'\222\265\030\002\010\001'
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['reason']._serialized_options = b'\222\265\030\005\010\001\030\310\001'
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CORRECTBINDINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\222\265\030\004\010\001\020\005'
   _globals['_LISTBINDINGROWSREQUEST'].fields_by_name['brand_id']._loaded_options = None
   _globals['_LISTBINDINGROWSREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_LISTBINDINGROWSREQUEST'].fields_by_name['member_id']._loaded_options = None
@@ -64,32 +78,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BINDINGSERVICE'].methods_by_name['BatchResolveBindings']._serialized_options = b'\212\265\030\007\n\003\002\003\004\020\002'
   _globals['_BINDINGSERVICE'].methods_by_name['ClaimMember']._loaded_options = None
   _globals['_BINDINGSERVICE'].methods_by_name['ClaimMember']._serialized_options = b'\212\265\030\007\n\003\003\004\007\020\004'
+  _globals['_BINDINGSERVICE'].methods_by_name['CorrectBinding']._loaded_options = None
+  _globals['_BINDINGSERVICE'].methods_by_name['CorrectBinding']._serialized_options = b'\212\265\030\005\n\001\004\020\002'
   _globals['_BINDINGSERVICE'].methods_by_name['ListBindingRows']._loaded_options = None
   _globals['_BINDINGSERVICE'].methods_by_name['ListBindingRows']._serialized_options = b'\212\265\030\007\n\003\002\003\004\020\002'
-  _globals['_BINDINGCAUSE']._serialized_start=1728
-  _globals['_BINDINGCAUSE']._serialized_end=1958
+  _globals['_BINDINGCAUSE']._serialized_start=2175
+  _globals['_BINDINGCAUSE']._serialized_end=2515
   _globals['_BINDING']._serialized_start=218
-  _globals['_BINDING']._serialized_end=652
-  _globals['_BINDINGQUERY']._serialized_start=655
-  _globals['_BINDINGQUERY']._serialized_end=862
-  _globals['_RESOLVEDBINDING']._serialized_start=865
-  _globals['_RESOLVEDBINDING']._serialized_end=1001
-  _globals['_RESOLVEBINDINGREQUEST']._serialized_start=1003
-  _globals['_RESOLVEBINDINGREQUEST']._serialized_end=1110
-  _globals['_RESOLVEBINDINGRESPONSE']._serialized_start=1112
-  _globals['_RESOLVEBINDINGRESPONSE']._serialized_end=1190
-  _globals['_BATCHRESOLVEBINDINGSREQUEST']._serialized_start=1192
-  _globals['_BATCHRESOLVEBINDINGSREQUEST']._serialized_end=1312
-  _globals['_BATCHRESOLVEBINDINGSRESPONSE']._serialized_start=1314
-  _globals['_BATCHRESOLVEBINDINGSRESPONSE']._serialized_end=1398
-  _globals['_CLAIMMEMBERREQUEST']._serialized_start=1400
-  _globals['_CLAIMMEMBERREQUEST']._serialized_end=1505
-  _globals['_CLAIMMEMBERRESPONSE']._serialized_start=1507
-  _globals['_CLAIMMEMBERRESPONSE']._serialized_end=1573
-  _globals['_LISTBINDINGROWSREQUEST']._serialized_start=1575
-  _globals['_LISTBINDINGROWSREQUEST']._serialized_end=1656
-  _globals['_LISTBINDINGROWSRESPONSE']._serialized_start=1658
-  _globals['_LISTBINDINGROWSRESPONSE']._serialized_end=1725
-  _globals['_BINDINGSERVICE']._serialized_start=1961
-  _globals['_BINDINGSERVICE']._serialized_end=2454
+  _globals['_BINDING']._serialized_end=694
+  _globals['_BINDINGQUERY']._serialized_start=697
+  _globals['_BINDINGQUERY']._serialized_end=904
+  _globals['_RESOLVEDBINDING']._serialized_start=907
+  _globals['_RESOLVEDBINDING']._serialized_end=1043
+  _globals['_RESOLVEBINDINGREQUEST']._serialized_start=1045
+  _globals['_RESOLVEBINDINGREQUEST']._serialized_end=1152
+  _globals['_RESOLVEBINDINGRESPONSE']._serialized_start=1154
+  _globals['_RESOLVEBINDINGRESPONSE']._serialized_end=1232
+  _globals['_BATCHRESOLVEBINDINGSREQUEST']._serialized_start=1234
+  _globals['_BATCHRESOLVEBINDINGSREQUEST']._serialized_end=1354
+  _globals['_BATCHRESOLVEBINDINGSRESPONSE']._serialized_start=1356
+  _globals['_BATCHRESOLVEBINDINGSRESPONSE']._serialized_end=1440
+  _globals['_CLAIMMEMBERREQUEST']._serialized_start=1442
+  _globals['_CLAIMMEMBERREQUEST']._serialized_end=1547
+  _globals['_CLAIMMEMBERRESPONSE']._serialized_start=1549
+  _globals['_CLAIMMEMBERRESPONSE']._serialized_end=1615
+  _globals['_CORRECTBINDINGREQUEST']._serialized_start=1618
+  _globals['_CORRECTBINDINGREQUEST']._serialized_end=1919
+  _globals['_CORRECTBINDINGRESPONSE']._serialized_start=1921
+  _globals['_CORRECTBINDINGRESPONSE']._serialized_end=2020
+  _globals['_LISTBINDINGROWSREQUEST']._serialized_start=2022
+  _globals['_LISTBINDINGROWSREQUEST']._serialized_end=2103
+  _globals['_LISTBINDINGROWSRESPONSE']._serialized_start=2105
+  _globals['_LISTBINDINGROWSRESPONSE']._serialized_end=2172
+  _globals['_BINDINGSERVICE']._serialized_start=2518
+  _globals['_BINDINGSERVICE']._serialized_end=3125
 # @@protoc_insertion_point(module_scope)

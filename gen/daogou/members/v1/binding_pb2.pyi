@@ -46,6 +46,14 @@ class _BindingCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BindingC
     """He was handed over to another guide."""
     BINDING_CAUSE_IMPORT: _BindingCause.ValueType  # 7
     """It was brought from another system."""
+    BINDING_CAUSE_MERGED: _BindingCause.ValueType  # 8
+    """Two members were found to be one person."""
+    BINDING_CAUSE_SEPARATED: _BindingCause.ValueType  # 9
+    """A merge was undone."""
+    BINDING_CAUSE_CORRECTED: _BindingCause.ValueType  # 10
+    """Somebody corrected the past."""
+    BINDING_CAUSE_ERASED: _BindingCause.ValueType  # 11
+    """The member was erased."""
 
 class BindingCause(_BindingCause, metaclass=_BindingCauseEnumTypeWrapper):
     """Why a row was recorded."""
@@ -66,6 +74,14 @@ BINDING_CAUSE_HANDOVER: BindingCause.ValueType  # 6
 """He was handed over to another guide."""
 BINDING_CAUSE_IMPORT: BindingCause.ValueType  # 7
 """It was brought from another system."""
+BINDING_CAUSE_MERGED: BindingCause.ValueType  # 8
+"""Two members were found to be one person."""
+BINDING_CAUSE_SEPARATED: BindingCause.ValueType  # 9
+"""A merge was undone."""
+BINDING_CAUSE_CORRECTED: BindingCause.ValueType  # 10
+"""Somebody corrected the past."""
+BINDING_CAUSE_ERASED: BindingCause.ValueType  # 11
+"""The member was erased."""
 Global___BindingCause: _TypeAlias = BindingCause  # noqa: Y015
 
 @_typing.final
@@ -86,6 +102,8 @@ class Binding(_message.Message):
     PROTECTED_UNTIL_TIME_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     CAMPAIGN_FIELD_NUMBER: _builtins.int
+    ORIGIN_MEMBER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     binding_id: _builtins.str
     """Names the row for ever: commission freezes it with the order."""
     brand_id: _builtins.str
@@ -100,6 +118,12 @@ class Binding(_message.Message):
     """Why it was recorded."""
     campaign: _builtins.str
     """The campaign of the code that was scanned, if it had one."""
+    origin_member_id: _builtins.str
+    """The merged member through whose id or identity it came. Empty: it is the
+    member's own.
+    """
+    reason: _builtins.str
+    """Why the past was corrected, for a row that a correction recorded."""
     @_builtins.property
     def valid_from_time(self) -> _timestamp_pb2.Timestamp:
         """When it began to hold."""
@@ -137,10 +161,12 @@ class Binding(_message.Message):
         protected_until_time: _timestamp_pb2.Timestamp | None = ...,
         cause: Global___BindingCause.ValueType = ...,
         campaign: _builtins.str = ...,
+        origin_member_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["protected_until_time", b"protected_until_time", "recorded_time", b"recorded_time", "superseded_time", b"superseded_time", "valid_from_time", b"valid_from_time", "valid_to_time", b"valid_to_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding_id", b"binding_id", "brand_id", b"brand_id", "campaign", b"campaign", "cause", b"cause", "guide_id", b"guide_id", "member_id", b"member_id", "protected_until_time", b"protected_until_time", "recorded_time", b"recorded_time", "store_id", b"store_id", "superseded_time", b"superseded_time", "valid_from_time", b"valid_from_time", "valid_to_time", b"valid_to_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding_id", b"binding_id", "brand_id", b"brand_id", "campaign", b"campaign", "cause", b"cause", "guide_id", b"guide_id", "member_id", b"member_id", "origin_member_id", b"origin_member_id", "protected_until_time", b"protected_until_time", "reason", b"reason", "recorded_time", b"recorded_time", "store_id", b"store_id", "superseded_time", b"superseded_time", "valid_from_time", b"valid_from_time", "valid_to_time", b"valid_to_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,7 +226,10 @@ class ResolvedBinding(_message.Message):
     STORE_ID_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     member_id: _builtins.str
-    """The member. Empty: the brand knows nobody by that id or identity."""
+    """The member as he was at the moment that was asked about: one who was merged
+    into another since is named by the id that he had. Empty: the brand knew
+    nobody by that id or identity.
+    """
     binding_id: _builtins.str
     """The row that held. Empty: he was nobody's."""
     guide_id: _builtins.str
@@ -385,6 +414,97 @@ class ClaimMemberResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClaimMemberResponse: _TypeAlias = ClaimMemberResponse  # noqa: Y015
+
+@_typing.final
+class CorrectBindingRequest(_message.Message):
+    """Request of CorrectBinding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    GUIDE_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    VALID_FROM_TIME_FIELD_NUMBER: _builtins.int
+    VALID_TO_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    member_id: _builtins.str
+    """The member."""
+    guide_id: _builtins.str
+    """Whose he was: the guide's. Empty: the pool's of `store_id`."""
+    store_id: _builtins.str
+    """The pool's store, without `guide_id`; with it, the store that the sales are
+    credited to, or empty for the one that she belonged to at `valid_from_time`.
+    Both empty: he was nobody's.
+    """
+    reason: _builtins.str
+    """Why, for the rows and the audit log. 1 to 200 characters."""
+    request_id: _builtins.str
+    """Names this correction."""
+    @_builtins.property
+    def valid_from_time(self) -> _timestamp_pb2.Timestamp:
+        """From when. Not in the future."""
+
+    @_builtins.property
+    def valid_to_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when, exclusive. After `valid_from_time` and not in the future.
+        Absent: from then on.
+        """
+
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        member_id: _builtins.str = ...,
+        guide_id: _builtins.str = ...,
+        store_id: _builtins.str = ...,
+        valid_from_time: _timestamp_pb2.Timestamp | None = ...,
+        valid_to_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["valid_from_time", b"valid_from_time", "valid_to_time", b"valid_to_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "guide_id", b"guide_id", "member_id", b"member_id", "reason", b"reason", "request_id", b"request_id", "store_id", b"store_id", "valid_from_time", b"valid_from_time", "valid_to_time", b"valid_to_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectBindingRequest: _TypeAlias = CorrectBindingRequest  # noqa: Y015
+
+@_typing.final
+class CorrectBindingResponse(_message.Message):
+    """Reply of CorrectBinding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDED_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BINDING_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def added(self) -> _containers.RepeatedCompositeFieldContainer[Global___Binding]:
+        """The rows that the correction recorded: what it says, and what is left of
+        those that said otherwise.
+        """
+
+    @_builtins.property
+    def superseded_binding_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The rows that are believed no more."""
+
+    def __init__(
+        self,
+        *,
+        added: _abc.Iterable[Global___Binding] | None = ...,
+        superseded_binding_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "superseded_binding_ids", b"superseded_binding_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectBindingResponse: _TypeAlias = CorrectBindingResponse  # noqa: Y015
 
 @_typing.final
 class ListBindingRowsRequest(_message.Message):

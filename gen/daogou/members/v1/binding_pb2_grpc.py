@@ -55,6 +55,11 @@ class BindingServiceStub:
                 request_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberRequest.SerializeToString,
                 response_deserializer=daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberResponse.FromString,
                 _registered_method=True)
+        self.CorrectBinding = channel.unary_unary(
+                '/daogou.members.v1.BindingService/CorrectBinding',
+                request_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.CorrectBindingRequest.SerializeToString,
+                response_deserializer=daogou_dot_members_dot_v1_dot_binding__pb2.CorrectBindingResponse.FromString,
+                _registered_method=True)
         self.ListBindingRows = channel.unary_unary(
                 '/daogou.members.v1.BindingService/ListBindingRows',
                 request_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.ListBindingRowsRequest.SerializeToString,
@@ -111,9 +116,28 @@ class BindingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CorrectBinding(self, request, context):
+        """Corrects the past: says whose member somebody was from one moment to another,
+        whatever was recorded before. The correction holds in answers that are asked
+        for from now on; what was answered for an earlier `known_at_time` stays, and
+        no money moves by itself.
+
+        Every call is recorded in the audit log. Repeating it with the same
+        `request_id` returns the first reply.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, CORRECTION_IN_FUTURE; NOT_FOUND
+        BRAND_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED, GUIDE_UNKNOWN, STORE_UNKNOWN;
+        FAILED_PRECONDITION GUIDE_RESIGNED (a binding that is to stand needs a guide
+        who has not); ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED MEMBER_CHANGED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBindingRows(self, request, context):
-        """Lists every row of a member, superseded ones included, in the order in
-        which they were recorded.
+        """Lists every row of a member's id, superseded ones included, in the order in
+        which they were recorded. A member who was merged into another keeps the
+        rows that he had; an erased one, too.
 
         Errors: NOT_FOUND MEMBER_UNKNOWN.
         """
@@ -138,6 +162,11 @@ def add_BindingServiceServicer_to_server(servicer, server):
                     servicer.ClaimMember,
                     request_deserializer=daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberRequest.FromString,
                     response_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberResponse.SerializeToString,
+            ),
+            'CorrectBinding': grpc.unary_unary_rpc_method_handler(
+                    servicer.CorrectBinding,
+                    request_deserializer=daogou_dot_members_dot_v1_dot_binding__pb2.CorrectBindingRequest.FromString,
+                    response_serializer=daogou_dot_members_dot_v1_dot_binding__pb2.CorrectBindingResponse.SerializeToString,
             ),
             'ListBindingRows': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBindingRows,
@@ -232,6 +261,33 @@ class BindingService:
             '/daogou.members.v1.BindingService/ClaimMember',
             daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberRequest.SerializeToString,
             daogou_dot_members_dot_v1_dot_binding__pb2.ClaimMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CorrectBinding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.members.v1.BindingService/CorrectBinding',
+            daogou_dot_members_dot_v1_dot_binding__pb2.CorrectBindingRequest.SerializeToString,
+            daogou_dot_members_dot_v1_dot_binding__pb2.CorrectBindingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,9 +69,24 @@ class BindingServiceStub:
     FAILED_PRECONDITION POOL_CLAIM_OFF, MEMBER_NOT_IN_POOL (he is nobody's, a
     guide's, or another store's), SELF_BINDING; ABORTED MEMBER_CHANGED.
     """
+    CorrectBinding: _grpc.UnaryUnaryMultiCallable[_binding_pb2.CorrectBindingRequest, _binding_pb2.CorrectBindingResponse]
+    """Corrects the past: says whose member somebody was from one moment to another,
+    whatever was recorded before. The correction holds in answers that are asked
+    for from now on; what was answered for an earlier `known_at_time` stays, and
+    no money moves by itself.
+
+    Every call is recorded in the audit log. Repeating it with the same
+    `request_id` returns the first reply.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, CORRECTION_IN_FUTURE; NOT_FOUND
+    BRAND_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED, GUIDE_UNKNOWN, STORE_UNKNOWN;
+    FAILED_PRECONDITION GUIDE_RESIGNED (a binding that is to stand needs a guide
+    who has not); ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED MEMBER_CHANGED.
+    """
     ListBindingRows: _grpc.UnaryUnaryMultiCallable[_binding_pb2.ListBindingRowsRequest, _binding_pb2.ListBindingRowsResponse]
-    """Lists every row of a member, superseded ones included, in the order in
-    which they were recorded.
+    """Lists every row of a member's id, superseded ones included, in the order in
+    which they were recorded. A member who was merged into another keeps the
+    rows that he had; an erased one, too.
 
     Errors: NOT_FOUND MEMBER_UNKNOWN.
     """
@@ -115,9 +130,24 @@ class BindingServiceAsyncStub(BindingServiceStub):
     FAILED_PRECONDITION POOL_CLAIM_OFF, MEMBER_NOT_IN_POOL (he is nobody's, a
     guide's, or another store's), SELF_BINDING; ABORTED MEMBER_CHANGED.
     """
+    CorrectBinding: _aio.UnaryUnaryMultiCallable[_binding_pb2.CorrectBindingRequest, _binding_pb2.CorrectBindingResponse]  # type: ignore[assignment]
+    """Corrects the past: says whose member somebody was from one moment to another,
+    whatever was recorded before. The correction holds in answers that are asked
+    for from now on; what was answered for an earlier `known_at_time` stays, and
+    no money moves by itself.
+
+    Every call is recorded in the audit log. Repeating it with the same
+    `request_id` returns the first reply.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, CORRECTION_IN_FUTURE; NOT_FOUND
+    BRAND_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED, GUIDE_UNKNOWN, STORE_UNKNOWN;
+    FAILED_PRECONDITION GUIDE_RESIGNED (a binding that is to stand needs a guide
+    who has not); ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED MEMBER_CHANGED.
+    """
     ListBindingRows: _aio.UnaryUnaryMultiCallable[_binding_pb2.ListBindingRowsRequest, _binding_pb2.ListBindingRowsResponse]  # type: ignore[assignment]
-    """Lists every row of a member, superseded ones included, in the order in
-    which they were recorded.
+    """Lists every row of a member's id, superseded ones included, in the order in
+    which they were recorded. A member who was merged into another keeps the
+    rows that he had; an erased one, too.
 
     Errors: NOT_FOUND MEMBER_UNKNOWN.
     """
@@ -178,13 +208,34 @@ class BindingServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def CorrectBinding(
+        self,
+        request: _binding_pb2.CorrectBindingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_binding_pb2.CorrectBindingResponse, _abc.Awaitable[_binding_pb2.CorrectBindingResponse]]:
+        """Corrects the past: says whose member somebody was from one moment to another,
+        whatever was recorded before. The correction holds in answers that are asked
+        for from now on; what was answered for an earlier `known_at_time` stays, and
+        no money moves by itself.
+
+        Every call is recorded in the audit log. Repeating it with the same
+        `request_id` returns the first reply.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, CORRECTION_IN_FUTURE; NOT_FOUND
+        BRAND_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED, GUIDE_UNKNOWN, STORE_UNKNOWN;
+        FAILED_PRECONDITION GUIDE_RESIGNED (a binding that is to stand needs a guide
+        who has not); ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED MEMBER_CHANGED.
+        """
+
+    @_abc_1.abstractmethod
     def ListBindingRows(
         self,
         request: _binding_pb2.ListBindingRowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_binding_pb2.ListBindingRowsResponse, _abc.Awaitable[_binding_pb2.ListBindingRowsResponse]]:
-        """Lists every row of a member, superseded ones included, in the order in
-        which they were recorded.
+        """Lists every row of a member's id, superseded ones included, in the order in
+        which they were recorded. A member who was merged into another keeps the
+        rows that he had; an erased one, too.
 
         Errors: NOT_FOUND MEMBER_UNKNOWN.
         """

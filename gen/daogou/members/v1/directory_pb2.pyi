@@ -324,6 +324,7 @@ class Store(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     REGION_ID_FIELD_NUMBER: _builtins.int
+    MANAGER_GUIDE_ID_FIELD_NUMBER: _builtins.int
     store_id: _builtins.str
     """Given by the service. Empty in a create request."""
     brand_id: _builtins.str
@@ -337,6 +338,11 @@ class Store(_message.Message):
     region_id: _builtins.str
     """The region that it lies in (RegionService). Empty: none, and no
     REGION_MANAGER sees it.
+    """
+    manager_guide_id: _builtins.str
+    """The guide who manages it, of whatever store of the brand. One who leaves is
+    named until another is, and no longer paid as its manager. Empty: nobody
+    manages it.
     """
     @_builtins.property
     def location(self) -> _geo_pb2.GeoPoint:
@@ -376,10 +382,11 @@ class Store(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         region_id: _builtins.str = ...,
+        manager_guide_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "location", b"location", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "kind", b"kind", "location", b"location", "opening_hours", b"opening_hours", "region_id", b"region_id", "shops", b"shops", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "kind", b"kind", "location", b"location", "manager_guide_id", b"manager_guide_id", "opening_hours", b"opening_hours", "region_id", b"region_id", "shops", b"shops", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -428,6 +435,7 @@ class Guide(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     POSTINGS_FIELD_NUMBER: _builtins.int
+    RESIGN_TIME_FIELD_NUMBER: _builtins.int
     guide_id: _builtins.str
     """Given by the service. Empty in a create request."""
     brand_id: _builtins.str
@@ -458,6 +466,10 @@ class Guide(_message.Message):
         she is now. 1 to 200. Output only.
         """
 
+    @_builtins.property
+    def resign_time(self) -> _timestamp_pb2.Timestamp:
+        """When she left. Absent: she has not. Output only."""
+
     def __init__(
         self,
         *,
@@ -470,10 +482,11 @@ class Guide(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         postings: _abc.Iterable[Global___GuidePosting] | None = ...,
+        resign_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "resign_time", b"resign_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "guide_id", b"guide_id", "postings", b"postings", "state", b"state", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "guide_id", b"guide_id", "postings", b"postings", "resign_time", b"resign_time", "state", b"state", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1019,7 +1032,7 @@ class UpdateStoreRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which fields to change: `display_name`, `location`, `address`,
-        `opening_hours`, `shops`, `region_id`.
+        `opening_hours`, `shops`, `region_id`, `manager_guide_id`.
         """
 
     def __init__(
@@ -1318,6 +1331,88 @@ class GetGuideResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetGuideResponse: _TypeAlias = GetGuideResponse  # noqa: Y015
+
+@_typing.final
+class BatchGetGuidesRequest(_message.Message):
+    """Request of BatchGetGuides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    GUIDE_IDS_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    @_builtins.property
+    def guide_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The guides to find. 1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        guide_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "guide_ids", b"guide_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetGuidesRequest: _TypeAlias = BatchGetGuidesRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetGuidesResponse(_message.Message):
+    """Reply of BatchGetGuides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Result(_message.Message):
+        """What was found for one id."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        GUIDE_FIELD_NUMBER: _builtins.int
+        ERROR_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def guide(self) -> Global___Guide:
+            """The guide."""
+
+        @_builtins.property
+        def error(self) -> _item_error_pb2.ItemError:
+            """Why there is none."""
+
+        def __init__(
+            self,
+            *,
+            guide: Global___Guide | None = ...,
+            error: _item_error_pb2.ItemError | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "guide", b"guide", "result", b"result"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "guide", b"guide", "result", b"result"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["guide", "error"]  # noqa: Y015
+        _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchGetGuidesResponse.Result]:
+        """One per id of the request, in its order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchGetGuidesResponse.Result] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetGuidesResponse: _TypeAlias = BatchGetGuidesResponse  # noqa: Y015
 
 @_typing.final
 class UpdateGuideRequest(_message.Message):

@@ -105,6 +105,11 @@ class DirectoryServiceStub:
                 request_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.GetGuideRequest.SerializeToString,
                 response_deserializer=daogou_dot_members_dot_v1_dot_directory__pb2.GetGuideResponse.FromString,
                 _registered_method=True)
+        self.BatchGetGuides = channel.unary_unary(
+                '/daogou.members.v1.DirectoryService/BatchGetGuides',
+                request_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.BatchGetGuidesRequest.SerializeToString,
+                response_deserializer=daogou_dot_members_dot_v1_dot_directory__pb2.BatchGetGuidesResponse.FromString,
+                _registered_method=True)
         self.UpdateGuide = channel.unary_unary(
                 '/daogou.members.v1.DirectoryService/UpdateGuide',
                 request_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.UpdateGuideRequest.SerializeToString,
@@ -180,8 +185,9 @@ class DirectoryServiceServicer:
         A repeat returns the store as it was first created.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN,
-        REGION_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN (another store holds one of
-        its shops); ALREADY_EXISTS REQUEST_ID_REUSED.
+        REGION_UNKNOWN, GUIDE_UNKNOWN (the manager); FAILED_PRECONDITION SHOP_TAKEN
+        (another store holds one of its shops), GUIDE_RESIGNED (the manager has
+        left); ALREADY_EXISTS REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,7 +201,8 @@ class DirectoryServiceServicer:
         that were refused before and are acceptable now.
 
         Errors of the call: NOT_FOUND BRAND_UNKNOWN. Errors of one item:
-        INVALID_FIELDS, REGION_UNKNOWN, SHOP_TAKEN, REQUEST_ID_REUSED.
+        INVALID_FIELDS, REGION_UNKNOWN, GUIDE_UNKNOWN, GUIDE_RESIGNED, SHOP_TAKEN,
+        REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -226,8 +233,9 @@ class DirectoryServiceServicer:
         A repeat returns the first reply.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-        mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN; FAILED_PRECONDITION
-        SHOP_TAKEN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+        mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN, GUIDE_UNKNOWN (the manager);
+        FAILED_PRECONDITION SHOP_TAKEN, GUIDE_RESIGNED (the manager has left);
+        ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -271,6 +279,16 @@ class DirectoryServiceServicer:
         """Reads one guide. Her accounts are masked.
 
         Errors: NOT_FOUND GUIDE_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetGuides(self, request, context):
+        """Reads up to 1,000 guides; a result per id, in the order of the request.
+        Accounts are masked.
+
+        Reads only. Errors of one item: GUIDE_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -384,6 +402,11 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     servicer.GetGuide,
                     request_deserializer=daogou_dot_members_dot_v1_dot_directory__pb2.GetGuideRequest.FromString,
                     response_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.GetGuideResponse.SerializeToString,
+            ),
+            'BatchGetGuides': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetGuides,
+                    request_deserializer=daogou_dot_members_dot_v1_dot_directory__pb2.BatchGetGuidesRequest.FromString,
+                    response_serializer=daogou_dot_members_dot_v1_dot_directory__pb2.BatchGetGuidesResponse.SerializeToString,
             ),
             'UpdateGuide': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateGuide,
@@ -758,6 +781,33 @@ class DirectoryService:
             '/daogou.members.v1.DirectoryService/GetGuide',
             daogou_dot_members_dot_v1_dot_directory__pb2.GetGuideRequest.SerializeToString,
             daogou_dot_members_dot_v1_dot_directory__pb2.GetGuideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetGuides(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.members.v1.DirectoryService/BatchGetGuides',
+            daogou_dot_members_dot_v1_dot_directory__pb2.BatchGetGuidesRequest.SerializeToString,
+            daogou_dot_members_dot_v1_dot_directory__pb2.BatchGetGuidesResponse.FromString,
             options,
             channel_credentials,
             insecure,

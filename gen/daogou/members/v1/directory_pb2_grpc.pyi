@@ -72,8 +72,9 @@ class DirectoryServiceStub:
     A repeat returns the store as it was first created.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN,
-    REGION_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN (another store holds one of
-    its shops); ALREADY_EXISTS REQUEST_ID_REUSED.
+    REGION_UNKNOWN, GUIDE_UNKNOWN (the manager); FAILED_PRECONDITION SHOP_TAKEN
+    (another store holds one of its shops), GUIDE_RESIGNED (the manager has
+    left); ALREADY_EXISTS REQUEST_ID_REUSED.
     """
     BatchCreateStores: _grpc.UnaryUnaryMultiCallable[_directory_pb2.BatchCreateStoresRequest, _directory_pb2.BatchCreateStoresResponse]
     """Opens up to 1,000 stores; a result per store, in the order of the request.
@@ -83,7 +84,8 @@ class DirectoryServiceStub:
     that were refused before and are acceptable now.
 
     Errors of the call: NOT_FOUND BRAND_UNKNOWN. Errors of one item:
-    INVALID_FIELDS, REGION_UNKNOWN, SHOP_TAKEN, REQUEST_ID_REUSED.
+    INVALID_FIELDS, REGION_UNKNOWN, GUIDE_UNKNOWN, GUIDE_RESIGNED, SHOP_TAKEN,
+    REQUEST_ID_REUSED.
     """
     GetStore: _grpc.UnaryUnaryMultiCallable[_directory_pb2.GetStoreRequest, _directory_pb2.GetStoreResponse]
     """Reads one store.
@@ -102,8 +104,9 @@ class DirectoryServiceStub:
     A repeat returns the first reply.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-    mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN; FAILED_PRECONDITION
-    SHOP_TAKEN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+    mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN, GUIDE_UNKNOWN (the manager);
+    FAILED_PRECONDITION SHOP_TAKEN, GUIDE_RESIGNED (the manager has left);
+    ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
     """
     ListStores: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ListStoresRequest, _directory_pb2.ListStoresResponse]
     """Lists a brand's stores, by `store_id`; of one region and all below it, if one
@@ -131,6 +134,12 @@ class DirectoryServiceStub:
     """Reads one guide. Her accounts are masked.
 
     Errors: NOT_FOUND GUIDE_UNKNOWN.
+    """
+    BatchGetGuides: _grpc.UnaryUnaryMultiCallable[_directory_pb2.BatchGetGuidesRequest, _directory_pb2.BatchGetGuidesResponse]
+    """Reads up to 1,000 guides; a result per id, in the order of the request.
+    Accounts are masked.
+
+    Reads only. Errors of one item: GUIDE_UNKNOWN.
     """
     UpdateGuide: _grpc.UnaryUnaryMultiCallable[_directory_pb2.UpdateGuideRequest, _directory_pb2.UpdateGuideResponse]
     """Changes the masked fields of a guide.
@@ -206,8 +215,9 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     A repeat returns the store as it was first created.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN,
-    REGION_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN (another store holds one of
-    its shops); ALREADY_EXISTS REQUEST_ID_REUSED.
+    REGION_UNKNOWN, GUIDE_UNKNOWN (the manager); FAILED_PRECONDITION SHOP_TAKEN
+    (another store holds one of its shops), GUIDE_RESIGNED (the manager has
+    left); ALREADY_EXISTS REQUEST_ID_REUSED.
     """
     BatchCreateStores: _aio.UnaryUnaryMultiCallable[_directory_pb2.BatchCreateStoresRequest, _directory_pb2.BatchCreateStoresResponse]  # type: ignore[assignment]
     """Opens up to 1,000 stores; a result per store, in the order of the request.
@@ -217,7 +227,8 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     that were refused before and are acceptable now.
 
     Errors of the call: NOT_FOUND BRAND_UNKNOWN. Errors of one item:
-    INVALID_FIELDS, REGION_UNKNOWN, SHOP_TAKEN, REQUEST_ID_REUSED.
+    INVALID_FIELDS, REGION_UNKNOWN, GUIDE_UNKNOWN, GUIDE_RESIGNED, SHOP_TAKEN,
+    REQUEST_ID_REUSED.
     """
     GetStore: _aio.UnaryUnaryMultiCallable[_directory_pb2.GetStoreRequest, _directory_pb2.GetStoreResponse]  # type: ignore[assignment]
     """Reads one store.
@@ -236,8 +247,9 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     A repeat returns the first reply.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-    mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN; FAILED_PRECONDITION
-    SHOP_TAKEN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+    mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN, GUIDE_UNKNOWN (the manager);
+    FAILED_PRECONDITION SHOP_TAKEN, GUIDE_RESIGNED (the manager has left);
+    ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
     """
     ListStores: _aio.UnaryUnaryMultiCallable[_directory_pb2.ListStoresRequest, _directory_pb2.ListStoresResponse]  # type: ignore[assignment]
     """Lists a brand's stores, by `store_id`; of one region and all below it, if one
@@ -265,6 +277,12 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     """Reads one guide. Her accounts are masked.
 
     Errors: NOT_FOUND GUIDE_UNKNOWN.
+    """
+    BatchGetGuides: _aio.UnaryUnaryMultiCallable[_directory_pb2.BatchGetGuidesRequest, _directory_pb2.BatchGetGuidesResponse]  # type: ignore[assignment]
+    """Reads up to 1,000 guides; a result per id, in the order of the request.
+    Accounts are masked.
+
+    Reads only. Errors of one item: GUIDE_UNKNOWN.
     """
     UpdateGuide: _aio.UnaryUnaryMultiCallable[_directory_pb2.UpdateGuideRequest, _directory_pb2.UpdateGuideResponse]  # type: ignore[assignment]
     """Changes the masked fields of a guide.
@@ -367,8 +385,9 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         A repeat returns the store as it was first created.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN,
-        REGION_UNKNOWN; FAILED_PRECONDITION SHOP_TAKEN (another store holds one of
-        its shops); ALREADY_EXISTS REQUEST_ID_REUSED.
+        REGION_UNKNOWN, GUIDE_UNKNOWN (the manager); FAILED_PRECONDITION SHOP_TAKEN
+        (another store holds one of its shops), GUIDE_RESIGNED (the manager has
+        left); ALREADY_EXISTS REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -384,7 +403,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         that were refused before and are acceptable now.
 
         Errors of the call: NOT_FOUND BRAND_UNKNOWN. Errors of one item:
-        INVALID_FIELDS, REGION_UNKNOWN, SHOP_TAKEN, REQUEST_ID_REUSED.
+        INVALID_FIELDS, REGION_UNKNOWN, GUIDE_UNKNOWN, GUIDE_RESIGNED, SHOP_TAKEN,
+        REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -421,8 +441,9 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         A repeat returns the first reply.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-        mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN; FAILED_PRECONDITION
-        SHOP_TAKEN; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
+        mask); NOT_FOUND STORE_UNKNOWN, REGION_UNKNOWN, GUIDE_UNKNOWN (the manager);
+        FAILED_PRECONDITION SHOP_TAKEN, GUIDE_RESIGNED (the manager has left);
+        ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
         """
 
     @_abc_1.abstractmethod
@@ -474,6 +495,18 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads one guide. Her accounts are masked.
 
         Errors: NOT_FOUND GUIDE_UNKNOWN.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetGuides(
+        self,
+        request: _directory_pb2.BatchGetGuidesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_pb2.BatchGetGuidesResponse, _abc.Awaitable[_directory_pb2.BatchGetGuidesResponse]]:
+        """Reads up to 1,000 guides; a result per id, in the order of the request.
+        Accounts are masked.
+
+        Reads only. Errors of one item: GUIDE_UNKNOWN.
         """
 
     @_abc_1.abstractmethod

@@ -26,10 +26,11 @@ from daogou.common.v1 import access_pb2 as daogou_dot_common_dot_v1_dot_access__
 from daogou.common.v1 import identity_pb2 as daogou_dot_common_dot_v1_dot_identity__pb2
 from daogou.common.v1 import limits_pb2 as daogou_dot_common_dot_v1_dot_limits__pb2
 from daogou.members.v1 import binding_pb2 as daogou_dot_members_dot_v1_dot_binding__pb2
+from daogou.members.v1 import merge_pb2 as daogou_dot_members_dot_v1_dot_merge__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x61ogou/members/v1/member.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1f\x64\x61ogou/members/v1/binding.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\x06Member\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x10\n\x08\x62rand_id\x18\x02 \x01(\t\x12\x35\n\nidentities\x18\x03 \x03(\x0b\x32!.daogou.members.v1.LinkedIdentity\x12+\n\x07\x62inding\x18\x04 \x01(\x0b\x32\x1a.daogou.members.v1.Binding\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x95\x01\n\x0eLinkedIdentity\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.daogou.common.v1.IdentityKind\x12\x14\n\x0cmasked_value\x18\x02 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x03 \x01(\t\x12/\n\x0blinked_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"j\n\x12\x45nrolMemberRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x38\n\nidentities\x18\x02 \x03(\x0b\x32\x1a.daogou.common.v1.IdentityB\x08\x92\xb5\x18\x04\x08\x01\x30\n\"R\n\x13\x45nrolMemberResponse\x12)\n\x06member\x18\x01 \x01(\x0b\x32\x19.daogou.members.v1.Member\x12\x10\n\x08\x65nrolled\x18\x02 \x01(\x08\"\x84\x01\n\x13LinkIdentityRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x34\n\x08identity\x18\x03 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityB\x06\x92\xb5\x18\x02\x08\x01\"A\n\x14LinkIdentityResponse\x12)\n\x06member\x18\x01 \x01(\x0b\x32\x19.daogou.members.v1.Member\"\x8b\x01\n\x10GetMemberRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\x08identity\x18\x03 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityH\x00\x42\x0e\n\x06member\x12\x04\x98\xb5\x18\x01\">\n\x11GetMemberResponse\x12)\n\x06member\x18\x01 \x01(\x0b\x32\x19.daogou.members.v1.Member\"\xa2\x01\n\x15RevealIdentityRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x34\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.daogou.common.v1.IdentityKindB\x06\x92\xb5\x18\x02\x08\x01\x12\x1a\n\x07purpose\x18\x04 \x01(\tB\t\x92\xb5\x18\x05\x08\x01\x18\xc8\x01\"H\n\x16RevealIdentityResponse\x12.\n\nidentities\x18\x01 \x03(\x0b\x32\x1a.daogou.common.v1.Identity2\xbd\x03\n\rMemberService\x12i\n\x0b\x45nrolMember\x12%.daogou.members.v1.EnrolMemberRequest\x1a&.daogou.members.v1.EnrolMemberResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x03\x06\x07\x10\x02\x12j\n\x0cLinkIdentity\x12&.daogou.members.v1.LinkIdentityRequest\x1a\'.daogou.members.v1.LinkIdentityResponse\"\t\x8a\xb5\x18\x05\n\x01\x03\x10\x02\x12\x63\n\tGetMember\x12#.daogou.members.v1.GetMemberRequest\x1a$.daogou.members.v1.GetMemberResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12p\n\x0eRevealIdentity\x12(.daogou.members.v1.RevealIdentityRequest\x1a).daogou.members.v1.RevealIdentityResponse\"\t\x8a\xb5\x18\x05\n\x01\x04\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x61ogou/members/v1/member.proto\x12\x11\x64\x61ogou.members.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1f\x64\x61ogou/common/v1/identity.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1f\x64\x61ogou/members/v1/binding.proto\x1a\x1d\x64\x61ogou/members/v1/merge.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n\x06Member\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x10\n\x08\x62rand_id\x18\x02 \x01(\t\x12\x35\n\nidentities\x18\x03 \x03(\x0b\x32!.daogou.members.v1.LinkedIdentity\x12+\n\x07\x62inding\x18\x04 \x01(\x0b\x32\x1a.daogou.members.v1.Binding\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11merged_member_ids\x18\x06 \x03(\t\"\x95\x01\n\x0eLinkedIdentity\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.daogou.common.v1.IdentityKind\x12\x14\n\x0cmasked_value\x18\x02 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x03 \x01(\t\x12/\n\x0blinked_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"j\n\x12\x45nrolMemberRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x38\n\nidentities\x18\x02 \x03(\x0b\x32\x1a.daogou.common.v1.IdentityB\x08\x92\xb5\x18\x04\x08\x01\x30\n\"R\n\x13\x45nrolMemberResponse\x12)\n\x06member\x18\x01 \x01(\x0b\x32\x19.daogou.members.v1.Member\x12\x10\n\x08\x65nrolled\x18\x02 \x01(\x08\"\x84\x01\n\x13LinkIdentityRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x34\n\x08identity\x18\x03 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityB\x06\x92\xb5\x18\x02\x08\x01\"j\n\x14LinkIdentityResponse\x12)\n\x06member\x18\x01 \x01(\x0b\x32\x19.daogou.members.v1.Member\x12\'\n\x05merge\x18\x02 \x01(\x0b\x32\x18.daogou.members.v1.Merge\"\xb4\x01\n\x15UnlinkIdentityRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x34\n\x08identity\x18\x03 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityB\x06\x92\xb5\x18\x02\x08\x01\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x16UnlinkIdentityResponse\x12)\n\x06member\x18\x01 \x01(\x0b\x32\x19.daogou.members.v1.Member\"\x8b\x01\n\x10GetMemberRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01H\x00\x12.\n\x08identity\x18\x03 \x01(\x0b\x32\x1a.daogou.common.v1.IdentityH\x00\x42\x0e\n\x06member\x12\x04\x98\xb5\x18\x01\">\n\x11GetMemberResponse\x12)\n\x06member\x18\x01 \x01(\x0b\x32\x19.daogou.members.v1.Member\"\xa2\x01\n\x15RevealIdentityRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x34\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.daogou.common.v1.IdentityKindB\x06\x92\xb5\x18\x02\x08\x01\x12\x1a\n\x07purpose\x18\x04 \x01(\tB\t\x92\xb5\x18\x05\x08\x01\x18\xc8\x01\"H\n\x16RevealIdentityResponse\x12.\n\nidentities\x18\x01 \x03(\x0b\x32\x1a.daogou.common.v1.Identity2\xb0\x04\n\rMemberService\x12i\n\x0b\x45nrolMember\x12%.daogou.members.v1.EnrolMemberRequest\x1a&.daogou.members.v1.EnrolMemberResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x03\x06\x07\x10\x02\x12j\n\x0cLinkIdentity\x12&.daogou.members.v1.LinkIdentityRequest\x1a\'.daogou.members.v1.LinkIdentityResponse\"\t\x8a\xb5\x18\x05\n\x01\x03\x10\x02\x12q\n\x0eUnlinkIdentity\x12(.daogou.members.v1.UnlinkIdentityRequest\x1a).daogou.members.v1.UnlinkIdentityResponse\"\n\x8a\xb5\x18\x06\n\x02\x03\x04\x10\x02\x12\x63\n\tGetMember\x12#.daogou.members.v1.GetMemberRequest\x1a$.daogou.members.v1.GetMemberResponse\"\x0b\x8a\xb5\x18\x07\n\x03\x02\x03\x04\x10\x02\x12p\n\x0eRevealIdentity\x12(.daogou.members.v1.RevealIdentityRequest\x1a).daogou.members.v1.RevealIdentityResponse\"\t\x8a\xb5\x18\x05\n\x01\x04\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +47,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINKIDENTITYREQUEST'].fields_by_name['member_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
   _globals['_LINKIDENTITYREQUEST'].fields_by_name['identity']._loaded_options = None
   _globals['_LINKIDENTITYREQUEST'].fields_by_name['identity']._serialized_options = b'\222\265\030\002\010\001'
+  _globals['_UNLINKIDENTITYREQUEST'].fields_by_name['brand_id']._loaded_options = None
+  _globals['_UNLINKIDENTITYREQUEST'].fields_by_name['brand_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_UNLINKIDENTITYREQUEST'].fields_by_name['member_id']._loaded_options = None
+  _globals['_UNLINKIDENTITYREQUEST'].fields_by_name['member_id']._serialized_options = b'\222\265\030\004\010\001\020\001'
+  _globals['_UNLINKIDENTITYREQUEST'].fields_by_name['identity']._loaded_options = None
+  _globals['_UNLINKIDENTITYREQUEST'].fields_by_name['identity']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_GETMEMBERREQUEST'].oneofs_by_name['member']._loaded_options = None
   _globals['_GETMEMBERREQUEST'].oneofs_by_name['member']._serialized_options = b'\230\265\030\001'
   _globals['_GETMEMBERREQUEST'].fields_by_name['brand_id']._loaded_options = None
@@ -64,30 +71,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMBERSERVICE'].methods_by_name['EnrolMember']._serialized_options = b'\212\265\030\007\n\003\003\006\007\020\002'
   _globals['_MEMBERSERVICE'].methods_by_name['LinkIdentity']._loaded_options = None
   _globals['_MEMBERSERVICE'].methods_by_name['LinkIdentity']._serialized_options = b'\212\265\030\005\n\001\003\020\002'
+  _globals['_MEMBERSERVICE'].methods_by_name['UnlinkIdentity']._loaded_options = None
+  _globals['_MEMBERSERVICE'].methods_by_name['UnlinkIdentity']._serialized_options = b'\212\265\030\006\n\002\003\004\020\002'
   _globals['_MEMBERSERVICE'].methods_by_name['GetMember']._loaded_options = None
   _globals['_MEMBERSERVICE'].methods_by_name['GetMember']._serialized_options = b'\212\265\030\007\n\003\002\003\004\020\002'
   _globals['_MEMBERSERVICE'].methods_by_name['RevealIdentity']._loaded_options = None
   _globals['_MEMBERSERVICE'].methods_by_name['RevealIdentity']._serialized_options = b'\212\265\030\005\n\001\004\020\002'
-  _globals['_MEMBER']._serialized_start=215
-  _globals['_MEMBER']._serialized_end=409
-  _globals['_LINKEDIDENTITY']._serialized_start=412
-  _globals['_LINKEDIDENTITY']._serialized_end=561
-  _globals['_ENROLMEMBERREQUEST']._serialized_start=563
-  _globals['_ENROLMEMBERREQUEST']._serialized_end=669
-  _globals['_ENROLMEMBERRESPONSE']._serialized_start=671
-  _globals['_ENROLMEMBERRESPONSE']._serialized_end=753
-  _globals['_LINKIDENTITYREQUEST']._serialized_start=756
-  _globals['_LINKIDENTITYREQUEST']._serialized_end=888
-  _globals['_LINKIDENTITYRESPONSE']._serialized_start=890
-  _globals['_LINKIDENTITYRESPONSE']._serialized_end=955
-  _globals['_GETMEMBERREQUEST']._serialized_start=958
-  _globals['_GETMEMBERREQUEST']._serialized_end=1097
-  _globals['_GETMEMBERRESPONSE']._serialized_start=1099
-  _globals['_GETMEMBERRESPONSE']._serialized_end=1161
-  _globals['_REVEALIDENTITYREQUEST']._serialized_start=1164
-  _globals['_REVEALIDENTITYREQUEST']._serialized_end=1326
-  _globals['_REVEALIDENTITYRESPONSE']._serialized_start=1328
-  _globals['_REVEALIDENTITYRESPONSE']._serialized_end=1400
-  _globals['_MEMBERSERVICE']._serialized_start=1403
-  _globals['_MEMBERSERVICE']._serialized_end=1848
+  _globals['_MEMBER']._serialized_start=246
+  _globals['_MEMBER']._serialized_end=467
+  _globals['_LINKEDIDENTITY']._serialized_start=470
+  _globals['_LINKEDIDENTITY']._serialized_end=619
+  _globals['_ENROLMEMBERREQUEST']._serialized_start=621
+  _globals['_ENROLMEMBERREQUEST']._serialized_end=727
+  _globals['_ENROLMEMBERRESPONSE']._serialized_start=729
+  _globals['_ENROLMEMBERRESPONSE']._serialized_end=811
+  _globals['_LINKIDENTITYREQUEST']._serialized_start=814
+  _globals['_LINKIDENTITYREQUEST']._serialized_end=946
+  _globals['_LINKIDENTITYRESPONSE']._serialized_start=948
+  _globals['_LINKIDENTITYRESPONSE']._serialized_end=1054
+  _globals['_UNLINKIDENTITYREQUEST']._serialized_start=1057
+  _globals['_UNLINKIDENTITYREQUEST']._serialized_end=1237
+  _globals['_UNLINKIDENTITYRESPONSE']._serialized_start=1239
+  _globals['_UNLINKIDENTITYRESPONSE']._serialized_end=1306
+  _globals['_GETMEMBERREQUEST']._serialized_start=1309
+  _globals['_GETMEMBERREQUEST']._serialized_end=1448
+  _globals['_GETMEMBERRESPONSE']._serialized_start=1450
+  _globals['_GETMEMBERRESPONSE']._serialized_end=1512
+  _globals['_REVEALIDENTITYREQUEST']._serialized_start=1515
+  _globals['_REVEALIDENTITYREQUEST']._serialized_end=1677
+  _globals['_REVEALIDENTITYRESPONSE']._serialized_start=1679
+  _globals['_REVEALIDENTITYRESPONSE']._serialized_end=1751
+  _globals['_MEMBERSERVICE']._serialized_start=1754
+  _globals['_MEMBERSERVICE']._serialized_end=2314
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ Members and the identities by which channels know them."""
 from collections import abc as _abc
 from daogou.common.v1 import identity_pb2 as _identity_pb2
 from daogou.members.v1 import binding_pb2 as _binding_pb2
+from daogou.members.v1 import merge_pb2 as _merge_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -32,6 +33,7 @@ class Member(_message.Message):
     IDENTITIES_FIELD_NUMBER: _builtins.int
     BINDING_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    MERGED_MEMBER_IDS_FIELD_NUMBER: _builtins.int
     member_id: _builtins.str
     """Given by the service."""
     brand_id: _builtins.str
@@ -48,6 +50,10 @@ class Member(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When he was enrolled."""
 
+    @_builtins.property
+    def merged_member_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids that were merged into his and are aliases of it."""
+
     def __init__(
         self,
         *,
@@ -56,10 +62,11 @@ class Member(_message.Message):
         identities: _abc.Iterable[Global___LinkedIdentity] | None = ...,
         binding: _binding_pb2.Binding | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        merged_member_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "brand_id", b"brand_id", "create_time", b"create_time", "identities", b"identities", "member_id", b"member_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "brand_id", b"brand_id", "create_time", b"create_time", "identities", b"identities", "member_id", b"member_id", "merged_member_ids", b"merged_member_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -196,6 +203,74 @@ class LinkIdentityResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBER_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def member(self) -> Global___Member:
+        """The member as he now is: of two who were merged, the one who survived."""
+
+    @_builtins.property
+    def merge(self) -> _merge_pb2.Merge:
+        """The merge that this call made. Absent: none was needed."""
+
+    def __init__(
+        self,
+        *,
+        member: Global___Member | None = ...,
+        merge: _merge_pb2.Merge | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "merge", b"merge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "merge", b"merge"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkIdentityResponse: _TypeAlias = LinkIdentityResponse  # noqa: Y015
+
+@_typing.final
+class UnlinkIdentityRequest(_message.Message):
+    """Request of UnlinkIdentity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    member_id: _builtins.str
+    """The member who holds it."""
+    @_builtins.property
+    def identity(self) -> _identity_pb2.Identity:
+        """The identity."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is not his. Not in the future. Absent: now."""
+
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        member_id: _builtins.str = ...,
+        identity: _identity_pb2.Identity | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "identity", b"identity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "end_time", b"end_time", "identity", b"identity", "member_id", b"member_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkIdentityRequest: _TypeAlias = UnlinkIdentityRequest  # noqa: Y015
+
+@_typing.final
+class UnlinkIdentityResponse(_message.Message):
+    """Reply of UnlinkIdentity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def member(self) -> Global___Member:
         """The member as he now is."""
@@ -211,7 +286,7 @@ class LinkIdentityResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LinkIdentityResponse: _TypeAlias = LinkIdentityResponse  # noqa: Y015
+Global___UnlinkIdentityResponse: _TypeAlias = UnlinkIdentityResponse  # noqa: Y015
 
 @_typing.final
 class GetMemberRequest(_message.Message):

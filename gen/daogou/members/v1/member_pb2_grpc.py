@@ -46,6 +46,11 @@ class MemberServiceStub:
                 request_serializer=daogou_dot_members_dot_v1_dot_member__pb2.LinkIdentityRequest.SerializeToString,
                 response_deserializer=daogou_dot_members_dot_v1_dot_member__pb2.LinkIdentityResponse.FromString,
                 _registered_method=True)
+        self.UnlinkIdentity = channel.unary_unary(
+                '/daogou.members.v1.MemberService/UnlinkIdentity',
+                request_serializer=daogou_dot_members_dot_v1_dot_member__pb2.UnlinkIdentityRequest.SerializeToString,
+                response_deserializer=daogou_dot_members_dot_v1_dot_member__pb2.UnlinkIdentityResponse.FromString,
+                _registered_method=True)
         self.GetMember = channel.unary_unary(
                 '/daogou.members.v1.MemberService/GetMember',
                 request_serializer=daogou_dot_members_dot_v1_dot_member__pb2.GetMemberRequest.SerializeToString,
@@ -80,22 +85,45 @@ class MemberServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LinkIdentity(self, request, context):
-        """Links one more identity to a member.
+        """Links one more identity to a member. Where another member holds it, the two
+        are one person and are merged: the older one survives, and the other's id
+        becomes an alias of his, which every method accepts in its place. Of their
+        two bindings the one that began earlier stands, protected ones first. What
+        either was asked about before the merge stays as it was answered. See
+        MergeService to undo it.
+
+        An identity that nobody held before has been his since ever; one that was
+        given up by another, since then.
 
         Repeating it changes nothing and returns the same member.
 
-        Errors: NOT_FOUND MEMBER_UNKNOWN; FAILED_PRECONDITION
-        IDENTITIES_OF_DIFFERENT_MEMBERS (it belongs to another member),
-        TOO_MANY_IDENTITIES.
+        Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION
+        TOO_MANY_IDENTITIES; ABORTED MEMBER_CHANGED, TRANSACTION_CONTENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlinkIdentity(self, request, context):
+        """Ends a member's holding of an identity, as when a phone number was given up
+        and handed out again. Whoever is enrolled or linked by it next has held it
+        from then on; questions about earlier moments find the member still.
+
+        Repeating it changes nothing.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, UNLINKED_IN_FUTURE; NOT_FOUND
+        MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION NOT_HIS_IDENTITY,
+        UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMember(self, request, context):
-        """Reads one member by id or by identity. Identities are masked.
+        """Reads one member by id or by identity. Identities are masked. For the id of
+        a member who was merged into another it answers with the other.
 
-        Errors: NOT_FOUND MEMBER_UNKNOWN.
+        Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +133,7 @@ class MemberServiceServicer:
         """Reads a member's identities of one kind whole. Every call is recorded in
         the audit log before the values are returned: who read whose, and why.
 
-        Errors: NOT_FOUND MEMBER_UNKNOWN.
+        Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,6 +151,11 @@ def add_MemberServiceServicer_to_server(servicer, server):
                     servicer.LinkIdentity,
                     request_deserializer=daogou_dot_members_dot_v1_dot_member__pb2.LinkIdentityRequest.FromString,
                     response_serializer=daogou_dot_members_dot_v1_dot_member__pb2.LinkIdentityResponse.SerializeToString,
+            ),
+            'UnlinkIdentity': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlinkIdentity,
+                    request_deserializer=daogou_dot_members_dot_v1_dot_member__pb2.UnlinkIdentityRequest.FromString,
+                    response_serializer=daogou_dot_members_dot_v1_dot_member__pb2.UnlinkIdentityResponse.SerializeToString,
             ),
             'GetMember': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMember,
@@ -191,6 +224,33 @@ class MemberService:
             '/daogou.members.v1.MemberService/LinkIdentity',
             daogou_dot_members_dot_v1_dot_member__pb2.LinkIdentityRequest.SerializeToString,
             daogou_dot_members_dot_v1_dot_member__pb2.LinkIdentityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlinkIdentity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.members.v1.MemberService/UnlinkIdentity',
+            daogou_dot_members_dot_v1_dot_member__pb2.UnlinkIdentityRequest.SerializeToString,
+            daogou_dot_members_dot_v1_dot_member__pb2.UnlinkIdentityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,24 +48,43 @@ class MemberServiceStub:
     two members already), TOO_MANY_IDENTITIES (over 50 on one member).
     """
     LinkIdentity: _grpc.UnaryUnaryMultiCallable[_member_pb2.LinkIdentityRequest, _member_pb2.LinkIdentityResponse]
-    """Links one more identity to a member.
+    """Links one more identity to a member. Where another member holds it, the two
+    are one person and are merged: the older one survives, and the other's id
+    becomes an alias of his, which every method accepts in its place. Of their
+    two bindings the one that began earlier stands, protected ones first. What
+    either was asked about before the merge stays as it was answered. See
+    MergeService to undo it.
+
+    An identity that nobody held before has been his since ever; one that was
+    given up by another, since then.
 
     Repeating it changes nothing and returns the same member.
 
-    Errors: NOT_FOUND MEMBER_UNKNOWN; FAILED_PRECONDITION
-    IDENTITIES_OF_DIFFERENT_MEMBERS (it belongs to another member),
-    TOO_MANY_IDENTITIES.
+    Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION
+    TOO_MANY_IDENTITIES; ABORTED MEMBER_CHANGED, TRANSACTION_CONTENDED.
+    """
+    UnlinkIdentity: _grpc.UnaryUnaryMultiCallable[_member_pb2.UnlinkIdentityRequest, _member_pb2.UnlinkIdentityResponse]
+    """Ends a member's holding of an identity, as when a phone number was given up
+    and handed out again. Whoever is enrolled or linked by it next has held it
+    from then on; questions about earlier moments find the member still.
+
+    Repeating it changes nothing.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, UNLINKED_IN_FUTURE; NOT_FOUND
+    MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION NOT_HIS_IDENTITY,
+    UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later).
     """
     GetMember: _grpc.UnaryUnaryMultiCallable[_member_pb2.GetMemberRequest, _member_pb2.GetMemberResponse]
-    """Reads one member by id or by identity. Identities are masked.
+    """Reads one member by id or by identity. Identities are masked. For the id of
+    a member who was merged into another it answers with the other.
 
-    Errors: NOT_FOUND MEMBER_UNKNOWN.
+    Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED.
     """
     RevealIdentity: _grpc.UnaryUnaryMultiCallable[_member_pb2.RevealIdentityRequest, _member_pb2.RevealIdentityResponse]
     """Reads a member's identities of one kind whole. Every call is recorded in
     the audit log before the values are returned: who read whose, and why.
 
-    Errors: NOT_FOUND MEMBER_UNKNOWN.
+    Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED.
     """
 
 @_typing.type_check_only
@@ -88,24 +107,43 @@ class MemberServiceAsyncStub(MemberServiceStub):
     two members already), TOO_MANY_IDENTITIES (over 50 on one member).
     """
     LinkIdentity: _aio.UnaryUnaryMultiCallable[_member_pb2.LinkIdentityRequest, _member_pb2.LinkIdentityResponse]  # type: ignore[assignment]
-    """Links one more identity to a member.
+    """Links one more identity to a member. Where another member holds it, the two
+    are one person and are merged: the older one survives, and the other's id
+    becomes an alias of his, which every method accepts in its place. Of their
+    two bindings the one that began earlier stands, protected ones first. What
+    either was asked about before the merge stays as it was answered. See
+    MergeService to undo it.
+
+    An identity that nobody held before has been his since ever; one that was
+    given up by another, since then.
 
     Repeating it changes nothing and returns the same member.
 
-    Errors: NOT_FOUND MEMBER_UNKNOWN; FAILED_PRECONDITION
-    IDENTITIES_OF_DIFFERENT_MEMBERS (it belongs to another member),
-    TOO_MANY_IDENTITIES.
+    Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION
+    TOO_MANY_IDENTITIES; ABORTED MEMBER_CHANGED, TRANSACTION_CONTENDED.
+    """
+    UnlinkIdentity: _aio.UnaryUnaryMultiCallable[_member_pb2.UnlinkIdentityRequest, _member_pb2.UnlinkIdentityResponse]  # type: ignore[assignment]
+    """Ends a member's holding of an identity, as when a phone number was given up
+    and handed out again. Whoever is enrolled or linked by it next has held it
+    from then on; questions about earlier moments find the member still.
+
+    Repeating it changes nothing.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, UNLINKED_IN_FUTURE; NOT_FOUND
+    MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION NOT_HIS_IDENTITY,
+    UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later).
     """
     GetMember: _aio.UnaryUnaryMultiCallable[_member_pb2.GetMemberRequest, _member_pb2.GetMemberResponse]  # type: ignore[assignment]
-    """Reads one member by id or by identity. Identities are masked.
+    """Reads one member by id or by identity. Identities are masked. For the id of
+    a member who was merged into another it answers with the other.
 
-    Errors: NOT_FOUND MEMBER_UNKNOWN.
+    Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED.
     """
     RevealIdentity: _aio.UnaryUnaryMultiCallable[_member_pb2.RevealIdentityRequest, _member_pb2.RevealIdentityResponse]  # type: ignore[assignment]
     """Reads a member's identities of one kind whole. Every call is recorded in
     the audit log before the values are returned: who read whose, and why.
 
-    Errors: NOT_FOUND MEMBER_UNKNOWN.
+    Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED.
     """
 
 class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -137,13 +175,37 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_pb2.LinkIdentityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_pb2.LinkIdentityResponse, _abc.Awaitable[_member_pb2.LinkIdentityResponse]]:
-        """Links one more identity to a member.
+        """Links one more identity to a member. Where another member holds it, the two
+        are one person and are merged: the older one survives, and the other's id
+        becomes an alias of his, which every method accepts in its place. Of their
+        two bindings the one that began earlier stands, protected ones first. What
+        either was asked about before the merge stays as it was answered. See
+        MergeService to undo it.
+
+        An identity that nobody held before has been his since ever; one that was
+        given up by another, since then.
 
         Repeating it changes nothing and returns the same member.
 
-        Errors: NOT_FOUND MEMBER_UNKNOWN; FAILED_PRECONDITION
-        IDENTITIES_OF_DIFFERENT_MEMBERS (it belongs to another member),
-        TOO_MANY_IDENTITIES.
+        Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION
+        TOO_MANY_IDENTITIES; ABORTED MEMBER_CHANGED, TRANSACTION_CONTENDED.
+        """
+
+    @_abc_1.abstractmethod
+    def UnlinkIdentity(
+        self,
+        request: _member_pb2.UnlinkIdentityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_member_pb2.UnlinkIdentityResponse, _abc.Awaitable[_member_pb2.UnlinkIdentityResponse]]:
+        """Ends a member's holding of an identity, as when a phone number was given up
+        and handed out again. Whoever is enrolled or linked by it next has held it
+        from then on; questions about earlier moments find the member still.
+
+        Repeating it changes nothing.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, UNLINKED_IN_FUTURE; NOT_FOUND
+        MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION NOT_HIS_IDENTITY,
+        UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later).
         """
 
     @_abc_1.abstractmethod
@@ -152,9 +214,10 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_pb2.GetMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_pb2.GetMemberResponse, _abc.Awaitable[_member_pb2.GetMemberResponse]]:
-        """Reads one member by id or by identity. Identities are masked.
+        """Reads one member by id or by identity. Identities are masked. For the id of
+        a member who was merged into another it answers with the other.
 
-        Errors: NOT_FOUND MEMBER_UNKNOWN.
+        Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED.
         """
 
     @_abc_1.abstractmethod
@@ -166,7 +229,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads a member's identities of one kind whole. Every call is recorded in
         the audit log before the values are returned: who read whose, and why.
 
-        Errors: NOT_FOUND MEMBER_UNKNOWN.
+        Errors: NOT_FOUND MEMBER_UNKNOWN, MEMBER_ERASED.
         """
 
 def add_MemberServiceServicer_to_server(servicer: MemberServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
