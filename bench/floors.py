@@ -12,13 +12,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import grpc
 import jwt
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from chassis.mongo.connection import Collection, Document
+if TYPE_CHECKING:
+    # The servers of `rpc` are to load no driver.
+    from chassis.mongo.connection import Collection, Document
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -186,7 +188,8 @@ class _Authentication(grpc.aio.ServerInterceptor):
 
 async def found_by_ids(collection: Collection, ids: list[str]) -> list[Document]:
     """Floor of `members`, asking: what must be read to know anything of these, whole, in one command."""
-    return await collection.find({"_id": {"$in": ids}}).to_list(None)
+    # Room for one more than there are: a batch that comes back full makes the driver ask for another.
+    return await collection.find({"_id": {"$in": ids}}, batch_size=len(ids) + 1).to_list(None)
 
 
 async def found_and_updated(collection: Collection, document_id: str) -> Document:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
+from typing import Final
 
 import segno
 
@@ -12,6 +14,9 @@ from chassis.sealing import KeyRing
 from svc_members.rules import guide_code
 from svc_members.rules.guide_code import GuideCode
 
+SAID_KEPT: Final = 10_000
+"""Codes of which it is remembered what they say: each is scanned by many, and never says anything else."""
+
 
 class CodeSigner:
     """Holds the keys. Key ids in the file are numbers from 0 to 255; the current one signs, all open."""
@@ -20,6 +25,7 @@ class CodeSigner:
         self._keys = {int(kid): key for kid, key in ring.keys.items()}
         self._key_number = int(ring.current)
         self._link_base = link_base
+        self._said = lru_cache(SAID_KEPT)(self._said_by)
 
     def signed(self, code: GuideCode) -> str:
         """The code as text."""
@@ -30,10 +36,14 @@ class CodeSigner:
 
         Raises: Invalid GUIDE_CODE_MALFORMED, GUIDE_CODE_FORGED, GUIDE_CODE_OF_ANOTHER_BRAND.
         """
-        code = guide_code.opened(text, self._keys)
-        if id_of_bytes(code.brand) != brand_id:
+        code, its_brand_id = self._said(text)
+        if its_brand_id != brand_id:
             raise Invalid("GUIDE_CODE_OF_ANOTHER_BRAND", "the code is of another brand")
         return code
+
+    def _said_by(self, text: str) -> tuple[GuideCode, str]:
+        code = guide_code.opened(text, self._keys)
+        return code, id_of_bytes(code.brand)
 
     def link(self, text: str) -> str:
         """The address that a QR holds."""

@@ -48,8 +48,7 @@ class GuideCode:
 
 
 def _mac(key: bytes, content: bytes) -> bytes:
-    # Not `hmac.digest`, which gives up the interpreter to whatever thread waits for it.
-    return hmac.new(key, content, hashlib.sha256).digest()[:_MAC_BYTES]
+    return hmac.digest(key, content, hashlib.sha256)[:_MAC_BYTES]
 
 
 def signed(code: GuideCode, key_number: int, key: bytes) -> str:

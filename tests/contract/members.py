@@ -22,6 +22,7 @@ from svc_members.rules.binding import Cause, Decision, Policy, Row, Scan, Snatch
 from svc_members.rules.correction import Correction
 from svc_members.store_binding import Answer, BindingStore, Question
 from svc_members.store_correction import Answered, Corrected, CorrectionStore
+from svc_members.store_erasure import ErasureStore
 from svc_members.store_identity import Held, IdentityStore
 from svc_members.store_member import MemberStore
 from svc_members.store_merge import MergeStore
@@ -69,6 +70,7 @@ class Members:
         self.store = MemberStore(database, self.identities, clock)
         self.bindings = BindingStore(database)
         self.merges = MergeStore(database, self.store, clock)
+        self.erasures = ErasureStore(database, self.store)
         self.corrections = CorrectionStore(database, self.store, clock)
 
     def later(self, **by: float) -> datetime:

@@ -61,7 +61,7 @@ class Lives(RuleBasedStateMachine):
     """The members of a brand, whom a connector, guides and admins do to whatever they can.
 
     What was answered for an explicit `known_at` is kept in `answers` and asked again now and then, and at the
-    end. Who adds a rule after which some answers may change takes them out there.
+    end. An erasure alone takes answers out of it: those by what the erased was known by.
     """
 
     members: ClassVar[Members]
@@ -71,6 +71,7 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.brand_id = new_id()
         self.ids: list[str] = []
+        self.erased: list[str] = []
         self.merges: list[Document] = []
         self.moments: list[datetime] = []
         self.answers: dict[tuple[Subject, datetime, datetime], Answer] = {}
@@ -259,6 +260,31 @@ class Lives(RuleBasedStateMachine):
 
         self.done(bought())
 
+    @precondition(lambda self: len(self.ids) > 2)
+    @rule(place=WHOM)
+    def is_erased(self, place: int) -> None:
+        """Whoever answers for an id, with all who were merged into him, unless he is the only one left.
+
+        By his ids every answer stays; by what he was known by there is none any more.
+        """
+        member = self.run(self.members.store.find(self.brand_id, self.whom(place)))
+        gone = {member.member_id, *member.absorbed}
+        if gone >= set(self.ids):
+            return
+        act = self.members.erasures.erase(self.brand_id, self.whom(place), self.now)
+        erased = self.done(act)
+        assert erased is not None
+        assert set(erased[1]) == gone
+        self.erased += [one for one in self.ids if one in gone]
+        self.ids = [one for one in self.ids if one not in gone]
+        self.merges = [one for one in self.merges if one["survivor_id"] not in gone]
+        self.answers = {
+            question: answer
+            for question, answer in self.answers.items()
+            if isinstance(question[0], str) or answer.member_id not in gone
+        }
+        assert not self.run(self.members.identities.links(self.brand_id, member.member_id))
+
     @rule(wait=WAITS)
     def time_passes(self, wait: timedelta) -> None:
         """So that what was known can be asked for."""
@@ -268,7 +294,7 @@ class Lives(RuleBasedStateMachine):
 
     def subjects(self) -> list[Subject]:
         """All who can be asked about."""
-        return [*self.ids, *(self.card(number) for number in range(5))]
+        return [*self.ids, *self.erased, *(self.card(number) for number in range(5))]
 
     @rule(data=st.data())
     def somebody_asks(self, data: st.DataObject) -> None:
@@ -303,7 +329,7 @@ class Lives(RuleBasedStateMachine):
         """At the end everything is asked again, and everything looked through."""
         if self.ids:
             self._ask_again()
-            for member_id in self.ids:
+            for member_id in [*self.ids, *self.erased]:
                 self._looked_through(member_id)
 
     # ---- what holds ----------------------------------------------------------------------------------
@@ -402,7 +428,7 @@ def lives(mongo: EmbeddedMongo | GivenMongo) -> Iterator[type[Lives]]:
 
 @pytest.mark.timeout(3600)
 def test_every_answer_stays_whatever_happens_to_members(lives: type[Lives], soak: bool) -> None:
-    """Scans, enrolments, merges and their undoing, lost cards, handovers, resignations, corrections."""
+    """Scans, enrolments, merges and undoing, lost cards, handovers, resignations, corrections, erasures."""
     run_state_machine_as_test(
         lives,
         settings=settings(

@@ -233,15 +233,15 @@ class Running:
     @contextmanager
     def nothing_written(self, *brand_ids: str) -> Iterator[None]:
         """Fails unless the databases are after the block what they were before."""
-        self._until_all_is_told(brand_ids)
+        self.until_all_is_told(brand_ids)
         before = self.written(*brand_ids)
         yield
         after = self.written(*brand_ids)
         changed = {name for name in before | after if before.get(name) != after.get(name)}
         assert not changed, f"written although refused: {sorted(changed)}"
 
-    def _until_all_is_told(self, brand_ids: Sequence[str]) -> None:
-        """What one service has to tell another of earlier calls is written when it is told."""
+    def until_all_is_told(self, brand_ids: Sequence[str]) -> None:
+        """Waits for what one service has to tell another of earlier calls: it is written when it is told."""
         waiting = {"brand_id": {"$in": list(brand_ids)}, "outbox": {"$exists": True}}
         deadline_s = time.monotonic() + 5.0
         while self.documents("commission", "orders", waiting) and time.monotonic() < deadline_s:

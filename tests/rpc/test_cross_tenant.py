@@ -342,6 +342,7 @@ async def test_nothing_of_another_brand_is_told_or_touched(
 ) -> None:
     draw = random.Random(SEED)
     people = people_of(mine.world)
+    running.until_all_is_told([theirs.world.brand_id])
     before, nobodys = running.written(theirs.world.brand_id), running.written("nobody")
     of_theirs = [name for name in before if before[name][1] != nobodys[name][1]]
     assert len(of_theirs) >= 8, f"the other brand has too little to lose: {of_theirs}"

@@ -286,6 +286,8 @@ LABELS: Final = {
     "grpc_code",
     "le",
     "outcome",
+    "act",
+    "kind",
     "work",
     # Of prometheus-client's own.
     "generation",

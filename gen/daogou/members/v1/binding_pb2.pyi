@@ -485,7 +485,7 @@ class CorrectBindingResponse(_message.Message):
     @_builtins.property
     def added(self) -> _containers.RepeatedCompositeFieldContainer[Global___Binding]:
         """The rows that the correction recorded: what it says, and what is left of
-        those that said otherwise.
+        those that said otherwise, each with the member whose row it is.
         """
 
     @_builtins.property

@@ -120,15 +120,19 @@ class BindingServiceServicer:
         """Corrects the past: says whose member somebody was from one moment to another,
         whatever was recorded before. The correction holds in answers that are asked
         for from now on; what was answered for an earlier `known_at_time` stays, and
-        no money moves by itself.
+        no money moves by itself. By the id of a member who was merged into another
+        it corrects his own rows until the merge, and the other's since; should the
+        merge be undone, it goes with him. A binding that it makes stand is as active
+        as the member was, and, where he was nobody's, active from now on.
 
-        Every call is recorded in the audit log. Repeating it with the same
-        `request_id` returns the first reply.
+        It is recorded in the audit log before it is believed. Repeating it with the
+        same `request_id` returns the first reply.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS, CORRECTION_IN_FUTURE; NOT_FOUND
         BRAND_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED, GUIDE_UNKNOWN, STORE_UNKNOWN;
         FAILED_PRECONDITION GUIDE_RESIGNED (a binding that is to stand needs a guide
-        who has not); ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED MEMBER_CHANGED.
+        who has not); ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED MEMBER_CHANGED,
+        TRANSACTION_CONTENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

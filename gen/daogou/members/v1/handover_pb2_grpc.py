@@ -104,7 +104,8 @@ class HandoverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AnswerOffer(self, request, context):
-        """Takes a member's answer to an offer. His consent is recorded with it.
+        """Takes a member's answer to an offer, by whichever of his ids where he was
+        merged. His consent is recorded with it.
 
         Repeating the same answer changes nothing; the offer is its natural key.
 

@@ -63,7 +63,8 @@ class HandoverServiceStub:
     REQUEST_ID_REUSED.
     """
     AnswerOffer: _grpc.UnaryUnaryMultiCallable[_handover_pb2.AnswerOfferRequest, _handover_pb2.AnswerOfferResponse]
-    """Takes a member's answer to an offer. His consent is recorded with it.
+    """Takes a member's answer to an offer, by whichever of his ids where he was
+    merged. His consent is recorded with it.
 
     Repeating the same answer changes nothing; the offer is its natural key.
 
@@ -114,7 +115,8 @@ class HandoverServiceAsyncStub(HandoverServiceStub):
     REQUEST_ID_REUSED.
     """
     AnswerOffer: _aio.UnaryUnaryMultiCallable[_handover_pb2.AnswerOfferRequest, _handover_pb2.AnswerOfferResponse]  # type: ignore[assignment]
-    """Takes a member's answer to an offer. His consent is recorded with it.
+    """Takes a member's answer to an offer, by whichever of his ids where he was
+    merged. His consent is recorded with it.
 
     Repeating the same answer changes nothing; the offer is its natural key.
 
@@ -180,7 +182,8 @@ class HandoverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _handover_pb2.AnswerOfferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_handover_pb2.AnswerOfferResponse, _abc.Awaitable[_handover_pb2.AnswerOfferResponse]]:
-        """Takes a member's answer to an offer. His consent is recorded with it.
+        """Takes a member's answer to an offer, by whichever of his ids where he was
+        merged. His consent is recorded with it.
 
         Repeating the same answer changes nothing; the offer is its natural key.
 

@@ -78,7 +78,8 @@ class MemberServiceServicer:
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN;
         FAILED_PRECONDITION IDENTITIES_OF_DIFFERENT_MEMBERS (two of them belong to
-        two members already), TOO_MANY_IDENTITIES (over 50 on one member).
+        two members already), TOO_MANY_IDENTITIES (over 50 on one member); ABORTED
+        MEMBER_CHANGED, TRANSACTION_CONTENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +114,8 @@ class MemberServiceServicer:
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS, UNLINKED_IN_FUTURE; NOT_FOUND
         MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION NOT_HIS_IDENTITY,
-        UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later).
+        UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later, also by
+        a merge); ABORTED MEMBER_CHANGED, TRANSACTION_CONTENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,8 @@ class MemberServiceStub:
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN;
     FAILED_PRECONDITION IDENTITIES_OF_DIFFERENT_MEMBERS (two of them belong to
-    two members already), TOO_MANY_IDENTITIES (over 50 on one member).
+    two members already), TOO_MANY_IDENTITIES (over 50 on one member); ABORTED
+    MEMBER_CHANGED, TRANSACTION_CONTENDED.
     """
     LinkIdentity: _grpc.UnaryUnaryMultiCallable[_member_pb2.LinkIdentityRequest, _member_pb2.LinkIdentityResponse]
     """Links one more identity to a member. Where another member holds it, the two
@@ -72,7 +73,8 @@ class MemberServiceStub:
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS, UNLINKED_IN_FUTURE; NOT_FOUND
     MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION NOT_HIS_IDENTITY,
-    UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later).
+    UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later, also by
+    a merge); ABORTED MEMBER_CHANGED, TRANSACTION_CONTENDED.
     """
     GetMember: _grpc.UnaryUnaryMultiCallable[_member_pb2.GetMemberRequest, _member_pb2.GetMemberResponse]
     """Reads one member by id or by identity. Identities are masked. For the id of
@@ -104,7 +106,8 @@ class MemberServiceAsyncStub(MemberServiceStub):
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN;
     FAILED_PRECONDITION IDENTITIES_OF_DIFFERENT_MEMBERS (two of them belong to
-    two members already), TOO_MANY_IDENTITIES (over 50 on one member).
+    two members already), TOO_MANY_IDENTITIES (over 50 on one member); ABORTED
+    MEMBER_CHANGED, TRANSACTION_CONTENDED.
     """
     LinkIdentity: _aio.UnaryUnaryMultiCallable[_member_pb2.LinkIdentityRequest, _member_pb2.LinkIdentityResponse]  # type: ignore[assignment]
     """Links one more identity to a member. Where another member holds it, the two
@@ -131,7 +134,8 @@ class MemberServiceAsyncStub(MemberServiceStub):
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS, UNLINKED_IN_FUTURE; NOT_FOUND
     MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION NOT_HIS_IDENTITY,
-    UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later).
+    UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later, also by
+    a merge); ABORTED MEMBER_CHANGED, TRANSACTION_CONTENDED.
     """
     GetMember: _aio.UnaryUnaryMultiCallable[_member_pb2.GetMemberRequest, _member_pb2.GetMemberResponse]  # type: ignore[assignment]
     """Reads one member by id or by identity. Identities are masked. For the id of
@@ -166,7 +170,8 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND BRAND_UNKNOWN;
         FAILED_PRECONDITION IDENTITIES_OF_DIFFERENT_MEMBERS (two of them belong to
-        two members already), TOO_MANY_IDENTITIES (over 50 on one member).
+        two members already), TOO_MANY_IDENTITIES (over 50 on one member); ABORTED
+        MEMBER_CHANGED, TRANSACTION_CONTENDED.
         """
 
     @_abc_1.abstractmethod
@@ -205,7 +210,8 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS, UNLINKED_IN_FUTURE; NOT_FOUND
         MEMBER_UNKNOWN, MEMBER_ERASED; FAILED_PRECONDITION NOT_HIS_IDENTITY,
-        UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later).
+        UNLINKED_BEFORE_LINKED (he came to hold it at that moment or later, also by
+        a merge); ABORTED MEMBER_CHANGED, TRANSACTION_CONTENDED.
         """
 
     @_abc_1.abstractmethod

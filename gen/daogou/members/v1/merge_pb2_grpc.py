@@ -56,8 +56,11 @@ class MergeServiceServicer:
     def UndoMerge(self, request, context):
         """Undoes a merge: the two are two members again. Each has the identities and
         the binding that he had, and what has come since through his id or his
-        identities: bindings, latest purchase and contact, tags, consents, tasks.
-        Orders stay with whom they were attributed to.
+        identities: bindings, corrections of them, latest purchase and contact, tags,
+        consents, tasks. What only a binding of the other's took the place of goes
+        on; what ended by itself stays ended. A binding whose guide has resigned
+        meanwhile is the pool's of her store. Orders stay with whom they were
+        attributed to, and what was written to the survivor's profile stays his.
 
         Repeating it changes nothing and returns the same merge.
 

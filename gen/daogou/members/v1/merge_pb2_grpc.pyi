@@ -38,8 +38,11 @@ class MergeServiceStub:
     UndoMerge: _grpc.UnaryUnaryMultiCallable[_merge_pb2.UndoMergeRequest, _merge_pb2.UndoMergeResponse]
     """Undoes a merge: the two are two members again. Each has the identities and
     the binding that he had, and what has come since through his id or his
-    identities: bindings, latest purchase and contact, tags, consents, tasks.
-    Orders stay with whom they were attributed to.
+    identities: bindings, corrections of them, latest purchase and contact, tags,
+    consents, tasks. What only a binding of the other's took the place of goes
+    on; what ended by itself stays ended. A binding whose guide has resigned
+    meanwhile is the pool's of her store. Orders stay with whom they were
+    attributed to, and what was written to the survivor's profile stays his.
 
     Repeating it changes nothing and returns the same merge.
 
@@ -64,8 +67,11 @@ class MergeServiceAsyncStub(MergeServiceStub):
     UndoMerge: _aio.UnaryUnaryMultiCallable[_merge_pb2.UndoMergeRequest, _merge_pb2.UndoMergeResponse]  # type: ignore[assignment]
     """Undoes a merge: the two are two members again. Each has the identities and
     the binding that he had, and what has come since through his id or his
-    identities: bindings, latest purchase and contact, tags, consents, tasks.
-    Orders stay with whom they were attributed to.
+    identities: bindings, corrections of them, latest purchase and contact, tags,
+    consents, tasks. What only a binding of the other's took the place of goes
+    on; what ended by itself stays ended. A binding whose guide has resigned
+    meanwhile is the pool's of her store. Orders stay with whom they were
+    attributed to, and what was written to the survivor's profile stays his.
 
     Repeating it changes nothing and returns the same merge.
 
@@ -93,8 +99,11 @@ class MergeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_merge_pb2.UndoMergeResponse, _abc.Awaitable[_merge_pb2.UndoMergeResponse]]:
         """Undoes a merge: the two are two members again. Each has the identities and
         the binding that he had, and what has come since through his id or his
-        identities: bindings, latest purchase and contact, tags, consents, tasks.
-        Orders stay with whom they were attributed to.
+        identities: bindings, corrections of them, latest purchase and contact, tags,
+        consents, tasks. What only a binding of the other's took the place of goes
+        on; what ended by itself stays ended. A binding whose guide has resigned
+        meanwhile is the pool's of her store. Orders stay with whom they were
+        attributed to, and what was written to the survivor's profile stays his.
 
         Repeating it changes nothing and returns the same merge.
 
