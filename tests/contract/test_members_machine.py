@@ -1,6 +1,6 @@
 """Anything that can happen to members, in any order, on the real store; every answer is remembered and stays.
 
-Two dozen examples of up to 40 steps each, a brand to each; under --soak two hundred of up to 120.
+Forty examples of up to 40 steps each, a brand to each; under --soak two hundred of up to 120.
 """
 
 from __future__ import annotations
@@ -155,11 +155,23 @@ class Lives(RuleBasedStateMachine):
 
     @rule(place=WHOM, number=CARDS)
     def is_linked(self, place: int, number: int) -> None:
-        """A card is linked to somebody; where it is another's, they are merged."""
+        """A card is linked to somebody; where it is another's, they are merged.
+
+        Then all that was before the merge is told as it was.
+        """
+        asked = self.now - timedelta(milliseconds=1)
+        before = self._told(asked)
         merge = self.done(self.members.joined(self.whom(place), self.card(number), self.brand_id))
         if merge is not None:
             self.merges.append(merge)
             self.moments.append(merge["merge_time"])
+            assert self._told(asked) == before
+
+    def _told(self, as_of: datetime) -> list[tuple[str, str, str]]:
+        """Of everybody, whose he was at a moment, as is believed."""
+        questions = [Question(*_named(subject), as_of, None) for subject in self.subjects()]
+        answers = self.run(self.members.bindings.resolve(self.brand_id, questions))
+        return [(answer.member_id, answer.guide_id, answer.store_id) for answer in answers]
 
     @precondition(lambda self: self.merges)
     @rule(place=st.integers(0, 5))
@@ -170,7 +182,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(one=WHOM, two=WHOM)
     def are_merged_by_mistake(self, one: int, two: int) -> None:
-        """And separated at once: both have what they had, row by row, and what is known of them by."""
+        """And separated when somebody has asked about them: both have what they had, row by row."""
         find = self.members.store.find
         this, that = (self.run(find(self.brand_id, self.whom(place))).member_id for place in (one, two))
         if this == that:
@@ -178,6 +190,7 @@ class Lives(RuleBasedStateMachine):
         before = [self._kept(member_id) for member_id in (this, that)]
         merge = self.done(self.members.merged(this, that, self.brand_id))
         assert merge is not None
+        self.somebody_asks_at_once()
         self.merges.append(self.done(self.members.undo(merge)) or merge)
         assert [self._kept(member_id) for member_id in (this, that)] == before
 
@@ -271,6 +284,8 @@ class Lives(RuleBasedStateMachine):
         gone = {member.member_id, *member.absorbed}
         if gone >= set(self.ids):
             return
+        links = self.run(self.members.identities.links(self.brand_id, member.member_id))
+        his = {link.identity.index for link in links}
         act = self.members.erasures.erase(self.brand_id, self.whom(place), self.now)
         erased = self.done(act)
         assert erased is not None
@@ -281,7 +296,7 @@ class Lives(RuleBasedStateMachine):
         self.answers = {
             question: answer
             for question, answer in self.answers.items()
-            if isinstance(question[0], str) or answer.member_id not in gone
+            if isinstance(question[0], str) or (question[0].index not in his and answer.member_id not in gone)
         }
         assert not self.run(self.members.identities.links(self.brand_id, member.member_id))
 
@@ -305,19 +320,24 @@ class Lives(RuleBasedStateMachine):
         tick = st.sampled_from([timedelta(0), timedelta(milliseconds=1)])
         as_of = data.draw(st.sampled_from(self.moments)) - data.draw(tick)
         known_at = data.draw(st.sampled_from(known)) - data.draw(tick)
+        self._ask(as_of, known_at)
+
+    @rule()
+    def somebody_asks_at_once(self) -> None:
+        """About everybody, as soon as it can be told for good what was known a moment ago."""
+        now = self.now
+        self.members.later(seconds=KNOWN_AT_AGE_LEAST.total_seconds())
+        self._ask(now, now)
+
+    def _ask(self, as_of: datetime, known_at: datetime) -> None:
         questions = [(subject, as_of, known_at) for subject in self.subjects()]
         for question, answer in zip(questions, self._asked(questions), strict=True):
             assert self.answers.setdefault(question, answer) == answer, question
-        if len(self.answers) % 5 == 0:
+        if len(self.answers) % 3 == 0:
             self._ask_again()
 
     def _asked(self, questions: list[tuple[Subject, datetime, datetime]]) -> list[Answer]:
-        asked = [
-            Question("", subject, as_of, known_at)
-            if isinstance(subject, str)
-            else Question(subject.index, "", as_of, known_at)
-            for subject, as_of, known_at in questions
-        ]
+        asked = [Question(*_named(subject), as_of, known_at) for subject, as_of, known_at in questions]
         return self.run(self.members.bindings.resolve(self.brand_id, asked))
 
     def _ask_again(self) -> None:
@@ -402,6 +422,11 @@ class Lives(RuleBasedStateMachine):
         assert origins <= set(member.get("absorbed", ())), "whose separation took what came through him"
 
 
+def _named(subject: Subject) -> tuple[str, str]:
+    """Index and member id, as a question names them."""
+    return ("", subject) if isinstance(subject, str) else (subject.index, "")
+
+
 @pytest.fixture
 def lives(mongo: EmbeddedMongo | GivenMongo) -> Iterator[type[Lives]]:
     """The machine, on a database of its own and in one event loop."""
@@ -432,7 +457,7 @@ def test_every_answer_stays_whatever_happens_to_members(lives: type[Lives], soak
     run_state_machine_as_test(
         lives,
         settings=settings(
-            max_examples=200 if soak else 24,
+            max_examples=200 if soak else 40,
             stateful_step_count=120 if soak else 40,
             suppress_health_check=list(HealthCheck),
         ),
