@@ -30,7 +30,7 @@ _STANDS: Final[Mapping[str, int]] = {
     "standing.store_id": 1,
     "standing.valid_from_time": 1,
 }
-"""Fields of what stands. No more than needed: to read the times of a thousand costs as much as all else."""
+"""What is read of what stands. No more than is needed: a time costs the driver as much as four ids."""
 _MERGES_MOST: Final = 50
 """Longest chain of merges that is followed."""
 
