@@ -22,11 +22,11 @@ from chassis.ids import derived_id
 from chassis.mongo.connection import Document
 from chassis.sealing import Sealer
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
-from svc_members.identities import IdentitySealer
-from svc_members.member_document import Member, new_document
+from svc_members.member.identities import IdentitySealer
+from svc_members.member.member_document import Member, new_document
+from svc_members.member.store_identity import Held, link_document
 from svc_members.rules import binding
 from svc_members.rules.binding import Policy, Scan
-from svc_members.store_identity import Held, link_document
 
 BOUND_FROM: Final = datetime(2025, 1, 1, tzinfo=UTC)
 BOUND_WITHIN_MINUTES: Final = 300_000

@@ -35,7 +35,7 @@ from local.ports import HOST, free_ports
 from local.services import SERVICES
 from local.stack import Stack
 from local.token import mint
-from svc_members.identities import StoredIdentity
+from svc_members.member.identities import StoredIdentity
 
 if TYPE_CHECKING:
     # These names exist in the stubs alone.

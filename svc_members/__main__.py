@@ -27,56 +27,49 @@ from daogou.members.v1.member_import_pb2_grpc import add_MemberImportServiceServ
 from daogou.members.v1.member_pb2_grpc import add_MemberServiceServicer_to_server as add_member
 from daogou.members.v1.merge_pb2_grpc import add_MergeServiceServicer_to_server as add_merge
 from daogou.members.v1.region_pb2_grpc import add_RegionServiceServicer_to_server as add_region
-from svc_members import (
-    care,
-    checks,
-    store_activity,
-    store_binding,
-    store_binding_watch,
-    store_directory,
-    store_erasure,
-    store_guide_code,
-    store_handover,
-    store_identity,
-    store_member,
-    store_merge,
-)
-from svc_members.code_signer import CodeSigner
-from svc_members.corrections import Corrections
-from svc_members.entities import guide_kind
-from svc_members.handovers import Handovers
-from svc_members.identities import IdentitySealer
-from svc_members.lapses import Lapses
-from svc_members.servicer_activity import ActivityServicer
-from svc_members.servicer_binding import BindingServicer
-from svc_members.servicer_binding_watch import BindingWatchServicer
-from svc_members.servicer_directory import DirectoryServicer
-from svc_members.servicer_erasure import ErasureServicer
-from svc_members.servicer_export import ExportServicer
-from svc_members.servicer_guide_code import GuideCodeServicer
-from svc_members.servicer_handover import HandoverServicer
-from svc_members.servicer_member import MemberServicer
-from svc_members.servicer_member_import import MemberImportServicer
-from svc_members.servicer_merge import MergeServicer
-from svc_members.servicer_region import RegionServicer
-from svc_members.store_activity import ActivityStore
-from svc_members.store_answering import AnsweringStore
-from svc_members.store_binding import BindingStore
-from svc_members.store_binding_watch import BindingWatchStore
-from svc_members.store_contact import ContactStore
-from svc_members.store_correction import CorrectionStore
-from svc_members.store_directory import DirectoryStore
-from svc_members.store_erasure import ErasureStore
-from svc_members.store_export import ExportStore
-from svc_members.store_guide_code import GuideCodeStore
-from svc_members.store_handover import HandoverStore
-from svc_members.store_identity import IdentityStore
-from svc_members.store_member import MemberStore
-from svc_members.store_member_import import MemberImportStore
-from svc_members.store_merge import MergeStore
-from svc_members.store_region import RegionStore
-from svc_members.store_scan import ScanStore
-from svc_members.text_sealer import TextSealer
+from svc_members import checks
+from svc_members.binding import store_activity, store_binding, store_binding_watch
+from svc_members.binding.corrections import Corrections
+from svc_members.binding.lapses import Lapses
+from svc_members.binding.servicer_activity import ActivityServicer
+from svc_members.binding.servicer_binding import BindingServicer
+from svc_members.binding.servicer_binding_watch import BindingWatchServicer
+from svc_members.binding.store_activity import ActivityStore
+from svc_members.binding.store_binding import BindingStore
+from svc_members.binding.store_binding_watch import BindingWatchStore
+from svc_members.binding.store_correction import CorrectionStore
+from svc_members.care import care
+from svc_members.care.store_contact import ContactStore
+from svc_members.care.text_sealer import TextSealer
+from svc_members.directory import store_directory
+from svc_members.directory.entities import guide_kind
+from svc_members.directory.servicer_directory import DirectoryServicer
+from svc_members.directory.servicer_region import RegionServicer
+from svc_members.directory.store_directory import DirectoryStore
+from svc_members.directory.store_region import RegionStore
+from svc_members.guide_code import store_guide_code
+from svc_members.guide_code.code_signer import CodeSigner
+from svc_members.guide_code.servicer_guide_code import GuideCodeServicer
+from svc_members.guide_code.store_guide_code import GuideCodeStore
+from svc_members.guide_code.store_scan import ScanStore
+from svc_members.handover import store_handover
+from svc_members.handover.handovers import Handovers
+from svc_members.handover.servicer_handover import HandoverServicer
+from svc_members.handover.store_handover import HandoverStore
+from svc_members.member import store_erasure, store_identity, store_member, store_merge
+from svc_members.member.identities import IdentitySealer
+from svc_members.member.servicer_erasure import ErasureServicer
+from svc_members.member.servicer_export import ExportServicer
+from svc_members.member.servicer_member import MemberServicer
+from svc_members.member.servicer_member_import import MemberImportServicer
+from svc_members.member.servicer_merge import MergeServicer
+from svc_members.member.store_answering import AnsweringStore
+from svc_members.member.store_erasure import ErasureStore
+from svc_members.member.store_export import ExportStore
+from svc_members.member.store_identity import IdentityStore
+from svc_members.member.store_member import MemberStore
+from svc_members.member.store_member_import import MemberImportStore
+from svc_members.member.store_merge import MergeStore
 
 
 class MembersSettings(ServiceSettings):

@@ -10,7 +10,9 @@ from daogou.members.v1.binding_watch_pb2 import WatchBindingsRequest
 from daogou.members.v1.directory_pb2 import Brand, Guide, Store
 from daogou.members.v1.guide_code_pb2 import CreateGuideCodeRequest
 from daogou.members.v1.member_import_pb2 import ImportedMember
-from svc_members import care_checks, entities, identities
+from svc_members.care import care_checks
+from svc_members.directory import entities
+from svc_members.member import identities
 from svc_members.rules import guide_code
 
 

@@ -2,7 +2,7 @@
 
 Replayed in order, the changes of a member give his rows: a row is told as it was recorded, and that it is
 believed no more is told by the change that superseded it. Which changes a watch tells when, and what is
-behind it for good, is decided in `svc_members.binding_watch`.
+behind it for good, is decided in `svc_members.binding.binding_watch`.
 """
 
 from __future__ import annotations

@@ -12,20 +12,21 @@ from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
 from chassis.sealing import KeyRing, Sealer
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
-from svc_members import store_binding, store_erasure, store_identity, store_member, store_merge
-from svc_members.attempts import until_unchanged
-from svc_members.corrections import decision_of
-from svc_members.identities import IdentitySealer, StoredIdentity
-from svc_members.member_document import Member
+from svc_members.binding import store_binding
+from svc_members.binding.corrections import decision_of
+from svc_members.binding.store_binding import Answer, BindingStore, Question
+from svc_members.binding.store_correction import Answered, Corrected, CorrectionStore
+from svc_members.member import store_erasure, store_identity, store_member, store_merge
+from svc_members.member.attempts import until_unchanged
+from svc_members.member.identities import IdentitySealer, StoredIdentity
+from svc_members.member.member_document import Member
+from svc_members.member.store_erasure import ErasureStore
+from svc_members.member.store_identity import Held, IdentityStore
+from svc_members.member.store_member import MemberStore
+from svc_members.member.store_merge import MergeStore
 from svc_members.rules import binding
 from svc_members.rules.binding import Cause, Decision, Policy, Row, Scan, Snatch
 from svc_members.rules.correction import Correction
-from svc_members.store_binding import Answer, BindingStore, Question
-from svc_members.store_correction import Answered, Corrected, CorrectionStore
-from svc_members.store_erasure import ErasureStore
-from svc_members.store_identity import Held, IdentityStore
-from svc_members.store_member import MemberStore
-from svc_members.store_merge import MergeStore
 
 BRAND = "brandbrandbrand2"
 CLOCK = Clock()

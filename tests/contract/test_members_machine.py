@@ -31,12 +31,12 @@ from chassis.ids import new_id
 from chassis.mongo import connection
 from chassis.mongo.connection import Document
 from local.embedded_mongo import EmbeddedMongo, GivenMongo
-from svc_members.identities import StoredIdentity
-from svc_members.member_document import Member
+from svc_members.binding.store_binding import Answer, Question
+from svc_members.member.identities import StoredIdentity
+from svc_members.member.member_document import Member
 from svc_members.rules import binding, bitemporal
 from svc_members.rules.binding import KNOWN_AT_AGE_LEAST, Cause, Decision, Policy, Row, Scan
 from svc_members.rules.correction import Correction
-from svc_members.store_binding import Answer, Question
 from tests.contract.conftest import settings_for
 from tests.contract.members import ALWAYS, PROTECTED, Members, MovingClock, card, members_of
 

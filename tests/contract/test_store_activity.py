@@ -11,8 +11,8 @@ from chassis.errors import Refused
 from chassis.mongo import schema
 from chassis.mongo.connection import Database
 from chassis.mongo.schema import Schema
-from svc_members import store_activity
-from svc_members.store_activity import ActivityStore
+from svc_members.binding import store_activity
+from svc_members.binding.store_activity import ActivityStore
 
 BRAND = "a" * 16
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)

@@ -10,11 +10,11 @@ import pytest
 from chassis.errors import NotFound
 from chassis.ids import new_id
 from chassis.mongo.connection import Database
-from svc_members.identities import StoredIdentity
+from svc_members.binding.store_binding import Answer, Question
+from svc_members.member.identities import StoredIdentity
 from svc_members.rules import bitemporal
 from svc_members.rules.binding import ROWS_KEPT, Row
 from svc_members.rules.correction import Correction
-from svc_members.store_binding import Answer, Question
 from tests.contract.members import ALWAYS, BRAND, Members, MovingClock, card, members_of, phone
 
 HOUR: Final = timedelta(hours=1)

@@ -13,14 +13,14 @@ from chassis.mongo import connection, schema
 from chassis.mongo.connection import Database
 from chassis.mongo.schema import Schema
 from chassis.times import EPOCH
-from svc_members import store_binding_watch
-from svc_members.binding_watch import FROM_START, Told, Watch
-from svc_members.member_document import Member, new_document
+from svc_members.binding import store_binding_watch
+from svc_members.binding.binding_watch import FROM_START, Told, Watch
+from svc_members.binding.store_binding_watch import BindingWatchStore, Recorded
+from svc_members.member.member_document import Member, new_document
 from svc_members.rules import binding
 from svc_members.rules.binding import Policy, Row, Scan
 from svc_members.rules.changes import Place, changes
 from svc_members.rules.correction import Correction, correct
-from svc_members.store_binding_watch import BindingWatchStore, Recorded
 from tests.contract.members import ALWAYS, BRAND, CLOCK, Members, card, members_of
 
 OTHER = "brandbrandbrand3"

@@ -12,8 +12,8 @@ from chassis.clock import Clock
 from chassis.mongo import schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
-from svc_members import store_consent
-from svc_members.store_consent import ConsentStore
+from svc_members.care import store_consent
+from svc_members.care.store_consent import ConsentStore
 from tests.contract.owners import let_be
 
 BRAND, OTHER = "a" * 16, "b" * 16

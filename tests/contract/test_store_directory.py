@@ -15,9 +15,9 @@ from chassis.mongo import idempotency, schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
 from daogou.members.v1.directory_pb2 import Store
-from svc_members import store_directory
-from svc_members.entities import BRAND, STORE, Kind
-from svc_members.store_directory import DirectoryStore, document_id
+from svc_members.directory import store_directory
+from svc_members.directory.entities import BRAND, STORE, Kind
+from svc_members.directory.store_directory import DirectoryStore, document_id
 
 A, B = "a" * 16, "b" * 16
 NOW = Clock().now()

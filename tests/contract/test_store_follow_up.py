@@ -12,10 +12,10 @@ from chassis.errors import Conflict, NotFound
 from chassis.mongo import schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
-from svc_members import store_contact, store_follow_up
+from svc_members.care import store_contact, store_follow_up
+from svc_members.care.store_contact import ContactStore
+from svc_members.care.store_follow_up import FollowUpStore
 from svc_members.rules.follow_up import TaskState
-from svc_members.store_contact import ContactStore
-from svc_members.store_follow_up import FollowUpStore
 from tests.contract.owners import let_be
 
 BRAND, OTHER = "a" * 16, "b" * 16

@@ -12,8 +12,8 @@ from chassis.errors import NotFound
 from chassis.mongo import schema
 from chassis.mongo.connection import Database
 from chassis.mongo.schema import Schema
-from svc_members import store_guide_code
-from svc_members.store_guide_code import GuideCodeStore
+from svc_members.guide_code import store_guide_code
+from svc_members.guide_code.store_guide_code import GuideCodeStore
 
 BRAND = "a" * 16
 LATER = Clock().now() + timedelta(days=90)

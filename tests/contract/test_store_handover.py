@@ -12,8 +12,8 @@ from chassis.errors import NotFound
 from chassis.mongo import schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
-from svc_members import store_handover
-from svc_members.store_handover import LEASE, NOT_OFFERED, HandoverStore
+from svc_members.handover import store_handover
+from svc_members.handover.store_handover import LEASE, NOT_OFFERED, HandoverStore
 
 BRAND, OTHER = "a" * 16, "b" * 16
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)

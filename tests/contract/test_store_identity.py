@@ -11,9 +11,9 @@ import pytest
 from chassis.errors import NotFound, Refused
 from chassis.mongo.connection import Database
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
-from svc_members.identities import StoredIdentity
+from svc_members.member.identities import StoredIdentity
+from svc_members.member.store_identity import IDENTITIES_MAX
 from svc_members.rules.binding import Outcome
-from svc_members.store_identity import IDENTITIES_MAX
 from tests.contract.members import BRAND, CLOCK, SEALER, Members, card, members_of, phone, the_standing
 
 OTHER_BRAND = "b" * 16

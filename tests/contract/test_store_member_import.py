@@ -10,11 +10,11 @@ from chassis.clock import Clock
 from chassis.errors import Conflict
 from chassis.ids import derived_id
 from chassis.mongo.connection import Database
-from svc_members.identities import StoredIdentity
-from svc_members.member_document import Member
+from svc_members.member.identities import StoredIdentity
+from svc_members.member.member_document import Member
+from svc_members.member.store_member_import import Arrival, MemberImportStore
 from svc_members.rules import binding
 from svc_members.rules.binding import Decision, Outcome, Policy, Scan
-from svc_members.store_member_import import Arrival, MemberImportStore
 from tests.contract.members import BRAND, Members, card, members_of, the_standing
 
 NOW = Clock().now()

@@ -15,9 +15,10 @@ from chassis.ids import derived_id
 from chassis.mongo import schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
-from svc_members import store_member, store_member_search, store_tag
-from svc_members.store_member_search import Filters, MemberSearchStore
-from svc_members.store_tag import TagStore
+from svc_members.care import store_member_search, store_tag
+from svc_members.care.store_member_search import Filters, MemberSearchStore
+from svc_members.care.store_tag import TagStore
+from svc_members.member import store_member
 
 BRAND, OTHER = "a" * 16, "b" * 16
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)

@@ -12,10 +12,10 @@ import pytest
 from chassis.errors import Conflict, NotFound, Refused
 from chassis.ids import new_id
 from chassis.mongo.connection import Database, Document
+from svc_members.member.store_identity import IDENTITIES_MAX
+from svc_members.member.store_merge import MOVED_WITH_MEMBER
 from svc_members.rules import binding
 from svc_members.rules.binding import Cause, Outcome, Row
-from svc_members.store_identity import IDENTITIES_MAX
-from svc_members.store_merge import MOVED_WITH_MEMBER
 from tests.contract.members import (
     ALWAYS,
     BRAND,

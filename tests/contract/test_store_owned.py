@@ -13,13 +13,13 @@ from chassis.errors import Conflict, DaogouError
 from chassis.mongo import schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
-from svc_members import care
-from svc_members.store_consent import ConsentStore
-from svc_members.store_contact import ContactStore
-from svc_members.store_erasure import ErasureStore
-from svc_members.store_follow_up import FollowUpStore
-from svc_members.store_tag import TagStore
-from svc_members.tagging import Tagging
+from svc_members.care import care
+from svc_members.care.store_consent import ConsentStore
+from svc_members.care.store_contact import ContactStore
+from svc_members.care.store_follow_up import FollowUpStore
+from svc_members.care.store_tag import TagStore
+from svc_members.care.tagging import Tagging
+from svc_members.member.store_erasure import ErasureStore
 from tests.contract.members import BRAND, CLOCK, Members, card, members_of
 
 COLLECTIONS = ("tags", "consents", "tasks", "contacts")

@@ -8,11 +8,11 @@ import pytest
 
 from chassis.errors import Conflict
 from chassis.mongo.connection import Database, Document
-from svc_members.member_document import Member
+from svc_members.care.store_profile import ProfileStore
+from svc_members.member.member_document import Member
+from svc_members.member.store_answering import Answering, AnsweringStore
 from svc_members.rules import binding
 from svc_members.rules.binding import Scan
-from svc_members.store_answering import Answering, AnsweringStore
-from svc_members.store_profile import ProfileStore
 from tests.contract.members import ALWAYS, BRAND, CLOCK, Members, card, members_of, the_standing
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.errors import Conflict
 from chassis.mongo.connection import Database
-from svc_members.store_region import RegionStore
+from svc_members.directory.store_region import RegionStore
 
 BRAND = "a" * 16
 

@@ -9,14 +9,14 @@ import pytest
 
 from chassis.errors import NotFound
 from chassis.mongo.connection import Database, Document
-from svc_members.entities import BRAND as BRANDS
-from svc_members.entities import STORE as STORES
-from svc_members.entities import Kind, guide_kind
-from svc_members.identities import StoredIdentity
-from svc_members.member_document import Member
-from svc_members.store_directory import DirectoryStore, document_id
-from svc_members.store_erasure import ErasureStore
-from svc_members.store_scan import ScanStore, Scene
+from svc_members.directory.entities import BRAND as BRANDS
+from svc_members.directory.entities import STORE as STORES
+from svc_members.directory.entities import Kind, guide_kind
+from svc_members.directory.store_directory import DirectoryStore, document_id
+from svc_members.guide_code.store_scan import ScanStore, Scene
+from svc_members.member.identities import StoredIdentity
+from svc_members.member.member_document import Member
+from svc_members.member.store_erasure import ErasureStore
 from tests.contract.members import BRAND, CLOCK, SEALER, Members, card, members_of
 
 GUIDES: Final = guide_kind(SEALER)

@@ -10,10 +10,10 @@ from chassis.errors import DaogouError
 from chassis.mongo import schema
 from chassis.mongo.connection import Database
 from chassis.mongo.schema import Schema
-from svc_members import store_tag
+from svc_members.care import store_tag
+from svc_members.care.store_tag import TagSet, TagStore
+from svc_members.care.tagging import Tagging
 from svc_members.rules.tag import TAGS_MAX
-from svc_members.store_tag import TagSet, TagStore
-from svc_members.tagging import Tagging
 from tests.contract.owners import let_be
 
 BRAND, OTHER = "a" * 16, "b" * 16

@@ -16,8 +16,8 @@ from daogou.common.v1.channel_pb2 import Channel
 from daogou.common.v1.geo_pb2 import Datum, GeoPoint
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
 from daogou.members.v1 import directory_pb2 as pb
-from svc_members.entities import BRAND, STORE, Kind, guide_kind, policy_of
-from svc_members.identities import IdentitySealer
+from svc_members.directory.entities import BRAND, STORE, Kind, guide_kind, policy_of
+from svc_members.member.identities import IdentitySealer
 from svc_members.rules.binding import FOR_EVER, Policy, RenewOn, Snatch
 
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)

@@ -11,8 +11,9 @@ from chassis.rpc import limits
 from chassis.sealing import KeyRing, Sealer
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
 from daogou.members.v1.member_pb2 import EnrolMemberRequest
-from svc_members import checks, identities
-from svc_members.identities import IdentitySealer
+from svc_members import checks
+from svc_members.member import identities
+from svc_members.member.identities import IdentitySealer
 
 PHONE = IdentityKind.IDENTITY_KIND_PHONE
 SEALER = IdentitySealer(Sealer(KeyRing("k1", {"k1": b"1" * 32}), b"i" * 32))

@@ -1,0 +1,1 @@
+"""Care of members: profile, tags, consents, follow-up, search. Begin with `care`."""

@@ -1,0 +1,1 @@
+"""The directory: brands, regions, stores, guides and where they have stood. Begin with `entities`."""

@@ -1,0 +1,1 @@
+"""Guide codes: signed, drawn, revoked, scanned. Begin with `rules.guide_code`."""

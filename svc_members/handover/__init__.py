@@ -1,0 +1,1 @@
+"""Handover: members offered to other guides, and what they answer. Begin with `handovers`."""

@@ -1,0 +1,1 @@
+"""Members: who they are, by which identities, merged, exported, erased. Begin with `member_document`."""
