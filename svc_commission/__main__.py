@@ -18,18 +18,19 @@ from chassis.sealing import Sealer
 from chassis.settings import ServiceSettings
 from daogou.commission.v1 import ledger_pb2_grpc, order_event_pb2_grpc, plan_pb2, plan_pb2_grpc
 from daogou.commission.v1.order_event_pb2 import OrderEvent
-from svc_commission import documents, plans, purchases, store_first_purchase, store_order
 from svc_commission.background import Rounds
-from svc_commission.ingest import Ingest
+from svc_commission.ledger.servicer_ledger import LedgerServicer
+from svc_commission.ledger.store_journal import JournalStore
 from svc_commission.members_client import MembersClient
-from svc_commission.purchases import Purchases
-from svc_commission.servicer_ledger import LedgerServicer
-from svc_commission.servicer_order_event import OrderEventServicer
-from svc_commission.servicer_plan import PlanServicer
-from svc_commission.store_first_purchase import FirstPurchaseStore
-from svc_commission.store_journal import JournalStore
-from svc_commission.store_order import OrderStore
-from svc_commission.store_plan import PlanStore
+from svc_commission.order import documents, purchases, store_first_purchase, store_order
+from svc_commission.order.ingest import Ingest
+from svc_commission.order.purchases import Purchases
+from svc_commission.order.servicer_order_event import OrderEventServicer
+from svc_commission.order.store_first_purchase import FirstPurchaseStore
+from svc_commission.order.store_order import OrderStore
+from svc_commission.plan import plans
+from svc_commission.plan.servicer_plan import PlanServicer
+from svc_commission.plan.store_plan import PlanStore
 
 
 class CommissionSettings(ServiceSettings):

@@ -11,10 +11,10 @@ from prometheus_client import Gauge
 from chassis.background import Round
 from chassis.clock import Now
 from chassis.mongo.connection import Document
-from svc_commission.attributor import RETRY_AFTER
-from svc_commission.ingest import Ingest
-from svc_commission.store_first_purchase import FirstPurchaseStore
-from svc_commission.store_order import CONFIRM_DUE, PARKED, OrderStore
+from svc_commission.order.attributor import RETRY_AFTER
+from svc_commission.order.ingest import Ingest
+from svc_commission.order.store_first_purchase import FirstPurchaseStore
+from svc_commission.order.store_order import CONFIRM_DUE, PARKED, OrderStore
 
 MOST = 200
 """Orders of one round."""

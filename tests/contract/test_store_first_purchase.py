@@ -17,17 +17,18 @@ from chassis.mongo import schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
 from chassis.sealing import KeyRing, Sealer
-from svc_commission import plans, store_first_purchase, store_order
-from svc_commission.attributor import RETRY_AFTER
 from svc_commission.background import Rounds
-from svc_commission.ingest import Ingest
+from svc_commission.ledger.store_journal import JournalStore
 from svc_commission.members_client import MembersClient
+from svc_commission.order import store_first_purchase, store_order
+from svc_commission.order.attributor import RETRY_AFTER
+from svc_commission.order.ingest import Ingest
+from svc_commission.order.store_first_purchase import FirstPurchaseStore
+from svc_commission.order.store_order import OrderStore, order_key
+from svc_commission.plan import plans
+from svc_commission.plan.store_plan import PlanStore
 from svc_commission.rules.attribution import Attribution, OwnerBasis
 from svc_commission.rules.plan import Match, PayeeRole, Plan, Purchase, Rule, Share
-from svc_commission.store_first_purchase import FirstPurchaseStore
-from svc_commission.store_journal import JournalStore
-from svc_commission.store_order import OrderStore, order_key
-from svc_commission.store_plan import PlanStore
 
 BRAND, OTHER = "a" * 16, "b" * 16
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)

@@ -9,8 +9,8 @@ import pytest
 from chassis.mongo import schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
-from svc_commission import store_order
-from svc_commission.store_journal import JournalStore
+from svc_commission.ledger.store_journal import JournalStore
+from svc_commission.order import store_order
 
 BRAND, OTHER = "a" * 16, "b" * 16
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)

@@ -14,13 +14,13 @@ from pymongo.errors import PyMongoError
 from chassis.mongo import failures, schema
 from chassis.mongo.connection import Database, Document
 from chassis.mongo.schema import Schema
-from svc_commission import store_order
-from svc_commission.attributor import RETRY_AFTER
 from svc_commission.background import MOST, Rounds
-from svc_commission.ingest import Ingest
-from svc_commission.store_first_purchase import FirstPurchaseStore
-from svc_commission.store_journal import JournalStore
-from svc_commission.store_order import CONFIRM_DUE, STUCK_SINCE, OrderStore, order_key
+from svc_commission.ledger.store_journal import JournalStore
+from svc_commission.order import store_order
+from svc_commission.order.attributor import RETRY_AFTER
+from svc_commission.order.ingest import Ingest
+from svc_commission.order.store_first_purchase import FirstPurchaseStore
+from svc_commission.order.store_order import CONFIRM_DUE, STUCK_SINCE, OrderStore, order_key
 from tests.contract.conftest import Failing
 
 BRAND = "a" * 16

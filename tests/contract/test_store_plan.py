@@ -9,7 +9,8 @@ import pytest
 
 from chassis.errors import Conflict, Refused
 from chassis.mongo.connection import Database
-from svc_commission import plans
+from svc_commission.plan import plans
+from svc_commission.plan.store_plan import PlanStore
 from svc_commission.rules import plan as rules
 from svc_commission.rules.plan import (
     Absent,
@@ -23,7 +24,6 @@ from svc_commission.rules.plan import (
     Rule,
     Share,
 )
-from svc_commission.store_plan import PlanStore
 
 BRAND, OTHER = "a" * 16, "b" * 16
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)

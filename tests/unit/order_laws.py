@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from fractions import Fraction
 
-from svc_commission import documents
+from svc_commission.order import documents
 from svc_commission.rules import admission, order
 from svc_commission.rules.admission import Admission
 from svc_commission.rules.event import Event, Kind, Line, RefundLine

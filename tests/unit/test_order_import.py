@@ -21,7 +21,7 @@ from daogou.common.v1.item_error_pb2 import ItemError
 from local.orders import columns, files, forms, reading, sending
 from local.orders.events import Order
 from local.orders.rows import UNKNOWN_MAX, NoExport
-from svc_commission import documents
+from svc_commission.order import documents
 from svc_commission.rules import admission
 from svc_commission.rules.event import Event, Kind
 from tests.order_exports import SAMPLE, SHANGHAI, cells, export, read

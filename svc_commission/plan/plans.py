@@ -12,7 +12,7 @@ from chassis.mongo.connection import Document
 from chassis.times import EPOCH, from_timestamp, to_optional_timestamp, to_timestamp
 from daogou.commission.v1 import plan_pb2 as pb
 from daogou.common.v1.channel_pb2 import Channel
-from svc_commission.documents import channel_name
+from svc_commission.order.documents import channel_name
 from svc_commission.rules.plan import (
     SHARE_LINK_HOURS_DEFAULT,
     Absent,

@@ -14,13 +14,13 @@ from daogou.commission.v1 import ledger_pb2 as pb
 from daogou.commission.v1.order_event_pb2 import OrderEventKind
 from daogou.commission.v1.plan_pb2 import PayeeRole
 from daogou.common.v1.date_pb2 import Date
-from svc_commission import documents
+from svc_commission.ledger.store_journal import JournalStore
+from svc_commission.order import documents
+from svc_commission.order.store_order import OrderStore, order_key
+from svc_commission.plan.store_plan import PlanStore
 from svc_commission.rules import attribution, order
 from svc_commission.rules.line import LineBooks
 from svc_commission.rules.order import Account, Books
-from svc_commission.store_journal import JournalStore
-from svc_commission.store_order import OrderStore, order_key
-from svc_commission.store_plan import PlanStore
 
 _PAYEE_FIELDS = {"guide": "guide_id", "pool": "pool_store_id", "store": "bearing_store_id"}
 

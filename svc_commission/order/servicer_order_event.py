@@ -6,7 +6,7 @@ from typing import Any
 
 from chassis.rpc.items import to_item_error
 from daogou.commission.v1 import order_event_pb2 as pb
-from svc_commission.ingest import Ingest
+from svc_commission.order.ingest import Ingest
 
 
 class OrderEventServicer:

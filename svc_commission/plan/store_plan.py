@@ -9,9 +9,9 @@ from pymongo.errors import DuplicateKeyError
 
 from chassis.errors import Conflict, Refused
 from chassis.mongo.connection import Database, Document
-from svc_commission.plans import plan_of
+from svc_commission.order.store_order import BYTES_MAX
+from svc_commission.plan.plans import plan_of
 from svc_commission.rules.plan import Plan
-from svc_commission.store_order import BYTES_MAX
 
 
 class PlanStore:

@@ -12,9 +12,9 @@ from chassis.mongo import idempotency
 from chassis.rpc.call import caller
 from chassis.sealing import Sealer
 from daogou.commission.v1 import plan_pb2 as pb
-from svc_commission.plans import plan_document, plan_message, plan_of, plan_of_message
+from svc_commission.plan.plans import plan_document, plan_message, plan_of, plan_of_message
+from svc_commission.plan.store_plan import PlanStore
 from svc_commission.rules import plan as rules
-from svc_commission.store_plan import PlanStore
 
 
 class PlanServicer:

@@ -21,15 +21,15 @@ from chassis.rpc import limits
 from chassis.sealing import Sealer
 from chassis.times import from_timestamp
 from daogou.commission.v1.order_event_pb2 import EventOutcome, OrderEvent
-from svc_commission import documents, purchases
-from svc_commission.attributor import Attributor
 from svc_commission.members_client import BrandFacts, MembersClient
+from svc_commission.order import documents, purchases
+from svc_commission.order.attributor import Attributor
+from svc_commission.order.store_first_purchase import FirstPurchaseStore
+from svc_commission.order.store_order import CONFIRM_DUE, STUCK_SINCE, OrderStore, fits, order_key
+from svc_commission.plan.store_plan import PlanStore
 from svc_commission.rules import admission, order
 from svc_commission.rules.admission import Admission
 from svc_commission.rules.plan import Plan
-from svc_commission.store_first_purchase import FirstPurchaseStore
-from svc_commission.store_order import CONFIRM_DUE, STUCK_SINCE, OrderStore, fits, order_key
-from svc_commission.store_plan import PlanStore
 
 EVENTS_MAX = 1000
 """Most events of one call that are taken in."""

@@ -1,0 +1,1 @@
+"""Orders: their events taken in, attributed, booked. Begin with `ingest`."""

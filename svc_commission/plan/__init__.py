@@ -1,0 +1,1 @@
+"""Plans: published once, then in force for their interval. Begin with `plans`."""
