@@ -9,6 +9,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, FilePath, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chassis import crash
+
 S = TypeVar("S", bound="ServiceSettings")
 
 
@@ -67,8 +69,10 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     testing: bool = False
-    """Permits what must never happen in production: shifted clocks."""
+    """Permits what must never happen in production: shifted clocks, and crashes on purpose."""
     clock_shift_file: Path | None = None
+    crash_at: str = ""
+    """The point at which the process is to kill itself, or point:nth time (chassis.crash). Empty: nowhere."""
 
     # Of the field, not of the whole: what is wrong of the whole is told only once all fields are right.
     @field_validator("clock_shift_file")
@@ -77,6 +81,15 @@ class ServiceSettings(BaseSettings):
         if file is not None and not info.data.get("testing"):
             raise ValueError("is refused unless DAOGOU_TESTING=1")
         return file
+
+    @field_validator("crash_at")
+    @classmethod
+    def _crash_only_in_tests(cls, crash_at: str, info: ValidationInfo) -> str:
+        if crash_at and not info.data.get("testing"):
+            raise ValueError("is refused unless DAOGOU_TESTING=1")
+        if crash_at:
+            crash.parsed(crash_at)
+        return crash_at
 
 
 def load(settings_class: type[S]) -> S:

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from prometheus_client import Gauge
 
+from chassis import crash
 from chassis.background import Round
 from chassis.clock import Now
 from chassis.mongo.connection import Document
@@ -23,6 +24,11 @@ CONFIRMED = "CONFIRMED"
 NOT_FIRST_PURCHASE = "NOT_FIRST_PURCHASE"
 RELAY_AFTER = timedelta(seconds=2)
 """Younger relays are still in the hands of the call that wrote them."""
+
+_PARKED_PUT_OFF = crash.point("parked_put_off")
+_CONFIRMABLE_PUT_OFF = crash.point("confirmable_put_off")
+_DISPLACED_PUT_OFF = crash.point("displaced_put_off")
+_DISPLACED_MADE_ANEW = crash.point("displaced_made_anew")
 
 STUCK = Gauge(
     "daogou_commission_hold_stuck_orders",
@@ -49,6 +55,7 @@ class Rounds:
             "confirm": self.confirm,
             "displaced": self.displaced,
             "stuck": self.stuck,
+            "identities": self.identities,
         }
 
     async def relay(self) -> bool:
@@ -63,6 +70,7 @@ class Rounds:
         orders = await self._orders.parked(now, MOST)
         if orders:
             await self._orders.put_off(orders, PARKED, now + RETRY_AFTER)
+            _PARKED_PUT_OFF.reached()
         for of_brand in _by_brand(orders):
             await self._ingest.settle(of_brand)
         return len(orders) == MOST
@@ -73,6 +81,7 @@ class Rounds:
         due = await self._orders.confirmable(now, MOST)
         if due:
             await self._orders.put_off(due, CONFIRM_DUE, now + RETRY_AFTER)
+            _CONFIRMABLE_PUT_OFF.reached()
         for of_brand in _by_brand([{**order, "confirmed_through_time": now} for order in due]):
             await self._ingest.rebook(of_brand, CONFIRMED)
         return len(due) == MOST
@@ -83,10 +92,19 @@ class Rounds:
         records = await self._first_purchases.displaced(now, MOST)
         if records:
             await self._first_purchases.put_off(records, now, RETRY_AFTER)
+            _DISPLACED_PUT_OFF.reached()
         found = await self._orders.find_many([key for record in records for key in record["displaced"]])
         made_anew = set(found)
         for of_brand in _by_brand([_without(order, "first_purchase") for order in found.values()]):
             made_anew -= await self._ingest.rebook(of_brand, NOT_FIRST_PURCHASE)
+        if made_anew:
+            _DISPLACED_MADE_ANEW.reached()
+        # Whoever wrote one of them meanwhile is done soon: it need not wait for as long as one that may
+        # never be there.
+        contended = found.keys() - made_anew
+        await self._first_purchases.hasten(
+            [record for record in records if not contended.isdisjoint(record["displaced"])], now + RETRY_AFTER
+        )
         # An order that is not there is still in the hands of the call that noted it, and may be written as
         # the first after all: it stays displaced.
         await self._first_purchases.settled(
@@ -98,6 +116,10 @@ class Rounds:
         """Counts the orders that somebody should look at."""
         STUCK.set(await self._orders.stuck(self._now(), STUCK_COUNTED_MOST))
         return False
+
+    async def identities(self) -> bool:
+        """Drops the buyers' identities that were kept for long enough."""
+        return await self._orders.drop_identities(self._now(), MOST)
 
 
 def _without(order: Document, field: str) -> Document:

@@ -6,16 +6,15 @@ of a store and where a guide stands can change, so they are asked anew after a m
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
 
 from chassis.errors import DaogouError, NotFound, Unavailable
+from chassis.kept import Kept
 from chassis.rpc.status import from_rpc_error
 from chassis.times import from_timestamp, to_timestamp
 from daogou.common.v1.channel_pb2 import Channel
@@ -33,28 +32,6 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 5.0
 DIRECTORY_TTL_S = 60.0
-_KEPT_MAX = 100_000
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class _Kept(Generic[K, V]):
-    """A bounded memory; oldest out first."""
-
-    def __init__(self, ttl_s: float) -> None:
-        self._ttl_s = ttl_s
-        self._kept: OrderedDict[K, tuple[float, V]] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        found = self._kept.get(key)
-        return found[1] if found and found[0] + self._ttl_s > time.monotonic() else None
-
-    def put(self, key: K, value: V) -> None:
-        self._kept[key] = (time.monotonic(), value)
-        self._kept.move_to_end(key)
-        if len(self._kept) > _KEPT_MAX:
-            self._kept.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +49,10 @@ class MembersClient:
         self._directory: DirectoryServiceAsyncStub = DirectoryServiceStub(channel)
         self._bindings: BindingServiceAsyncStub = BindingServiceStub(channel)
         self._activity: ActivityServiceAsyncStub = ActivityServiceStub(channel)
-        self._brands: _Kept[str, BrandFacts] = _Kept(float("inf"))
-        self._managers: _Kept[tuple[str, str], str] = _Kept(DIRECTORY_TTL_S)
-        self._guides: _Kept[tuple[str, str], Guide] = _Kept(DIRECTORY_TTL_S)
-        self._shops: _Kept[tuple[str, str], str] = _Kept(DIRECTORY_TTL_S)
+        self._brands: Kept[str, BrandFacts] = Kept(float("inf"))
+        self._managers: Kept[tuple[str, str], str] = Kept(DIRECTORY_TTL_S)
+        self._guides: Kept[tuple[str, str], Guide] = Kept(DIRECTORY_TTL_S)
+        self._shops: Kept[tuple[str, str], str] = Kept(DIRECTORY_TTL_S)
 
     async def brand(self, brand_id: str) -> BrandFacts:
         """Raises: NotFound BRAND_UNKNOWN."""
@@ -86,7 +63,7 @@ class MembersClient:
                     directory_pb2.GetBrandRequest(brand_id=brand_id), timeout=CALL_TIMEOUT_S
                 )
             except grpc.aio.AioRpcError as error:
-                raise _meant(error) from error
+                raise meant(error) from error
             known = BrandFacts(reply.brand.business_time_zone, reply.brand.currency_code)
             self._brands.put(brand_id, known)
         return known
@@ -137,12 +114,26 @@ class MembersClient:
             try:
                 reply = await self._directory.BatchGetGuides(request, timeout=CALL_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
-                raise _meant(error) from error
+                raise meant(error) from error
             for guide_id, result in zip(request.guide_ids, reply.results, strict=True):
                 if result.HasField("guide"):
                     found[guide_id] = _guide(result.guide)
                     self._guides.put((brand_id, guide_id), found[guide_id])
         return found
+
+    async def all_guides(self, brand_id: str) -> dict[str, Guide]:
+        """Every guide of a brand, resigned ones included."""
+        found: dict[str, Guide] = {}
+        request = directory_pb2.ListGuidesRequest(brand_id=brand_id, page_size=1000)
+        while True:
+            try:
+                reply = await self._directory.ListGuides(request, timeout=CALL_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                raise meant(error) from error
+            found.update((guide.guide_id, _guide(guide)) for guide in reply.guides)
+            if not reply.next_page_token:
+                return found
+            request.page_token = reply.next_page_token
 
     async def _stores_of(
         self, brand_id: str, keys: Sequence[directory_pb2.BatchGetStoresRequest.Key]
@@ -152,7 +143,7 @@ class MembersClient:
         try:
             reply = await self._directory.BatchGetStores(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            raise _meant(error) from error
+            raise meant(error) from error
         return [result.store for result in reply.results]
 
     async def record_purchases(self, brand_id: str, purchases: Sequence[tuple[str, datetime]]) -> list[str]:
@@ -167,7 +158,7 @@ class MembersClient:
         try:
             reply = await self._activity.BatchRecordPurchases(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            raise _meant(error) from error
+            raise meant(error) from error
         return [result.error.reason for result in reply.results]
 
     async def resolve(
@@ -178,7 +169,7 @@ class MembersClient:
         try:
             reply = await self._bindings.BatchResolveBindings(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            raise _meant(error) from error
+            raise meant(error) from error
         return [_bound(one) for one in reply.resolved]
 
 
@@ -188,6 +179,7 @@ def _guide(message: directory_pb2.Guide) -> Guide:
     return Guide(
         postings=tuple((from_timestamp(one.from_time), one.store_id) for one in message.postings),
         resign_time=from_timestamp(message.resign_time) if left else None,
+        member_ids=frozenset([message.member_id, *message.merged_member_ids] if message.member_id else ()),
     )
 
 
@@ -204,7 +196,7 @@ def _shop_key(shop: tuple[str, str]) -> directory_pb2.BatchGetStoresRequest.Key:
     return directory_pb2.BatchGetStoresRequest.Key(shop=account)
 
 
-def _meant(error: grpc.aio.AioRpcError) -> DaogouError:
+def meant(error: grpc.aio.AioRpcError) -> DaogouError:
     """NotFound as the members service said it; anything else: it cannot be asked now."""
     said = from_rpc_error(error)
     if isinstance(said, NotFound):

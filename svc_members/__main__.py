@@ -126,7 +126,7 @@ async def composed(around: Surroundings[MembersSettings]) -> AsyncIterator[Seque
     }
     async with background.running(rounds):
         yield [
-            (add_directory, DirectoryServicer(directory, regions, sealer, now)),
+            (add_directory, DirectoryServicer(directory, regions, answering, sealer, now)),
             (add_region, RegionServicer(directory, regions, sealer, now)),
             (add_member, MemberServicer(directory, linked, members, merges, handovers, sealer, audit, now)),
             (add_merge, MergeServicer(members, merges, handovers, now)),

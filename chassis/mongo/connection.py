@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -74,6 +75,13 @@ async def primary_time(database: Database) -> datetime:
     """The primary's time in whole milliseconds: what `$$NOW` is in a pipeline, for writes without one."""
     answered: Document = await database.client["admin"].command("hello")
     return cast("datetime", answered["localTime"]).replace(tzinfo=UTC)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Commands within the block are given up, by the driver and by the server, when the time is over."""
+    with pymongo.timeout(seconds):
+        yield
 
 
 @contextlib.asynccontextmanager

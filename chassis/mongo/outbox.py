@@ -17,7 +17,7 @@ from typing import Any, Final
 from prometheus_client import Counter
 from pymongo import UpdateOne
 
-from chassis import logs
+from chassis import crash, logs
 from chassis.clock import Now
 from chassis.mongo.connection import Collection, Document
 from chassis.mongo.schema import Index
@@ -28,6 +28,9 @@ LEASE: Final = timedelta(seconds=10)
 """For so long no other relay tries what one has taken up."""
 RETRY_AFTER: Final = timedelta(seconds=5)
 RETRY_AFTER_MOST: Final = timedelta(minutes=10)
+
+_PUT_OFF = crash.point("outbox_put_off")
+_DELIVERED = crash.point("outbox_delivered")
 
 DELIVERIES = Counter(
     "daogou_outbox_deliveries_total", "Messages that a relay tried to deliver.", ["kind", "outcome"]
@@ -90,6 +93,7 @@ class Relay:
     async def _attempt(self, kind: str, messages: Sequence[Message], now: datetime) -> None:
         log = logs.logger("outbox")
         await self._put_off(messages, lambda _: now + LEASE)
+        _PUT_OFF.reached()
         try:
             outcomes = await self._deliver[kind](messages)
         except Exception as error:
@@ -101,6 +105,7 @@ class Relay:
         DELIVERIES.labels(kind, "DELIVERED").inc(len(done))
         DELIVERIES.labels(kind, "FAILED").inc(len(failed))
         if done:
+            _DELIVERED.reached()
             await self._collection.bulk_write([_taken_out(one) for one in done], ordered=False)
         await self._put_off(failed, lambda one: now + _wait(one.attempts), attempts=1)
 
@@ -111,7 +116,9 @@ class Relay:
             return
         writes = [
             UpdateOne(
-                {"_id": one.document_id},
+                # Another relay may have taken it out meanwhile, and the field with the last: an update that
+                # names a part of it would be an error.
+                {"_id": one.document_id, "outbox.id": one.message_id},
                 {
                     "$set": {"outbox.$[one].due_time": until(one)},
                     "$inc": {"outbox.$[one].attempts": attempts},

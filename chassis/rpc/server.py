@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from chassis import logs, settings
+from chassis import crash, logs, settings
 from chassis.clock import Clock
 from chassis.mongo import connection, failures, schema
 from chassis.mongo.connection import Database
@@ -200,6 +200,9 @@ def _stop_signal() -> asyncio.Event:
 async def _serve(service: Service[S], config: S) -> None:
     log = logs.logger("life")
     stop = _stop_signal()
+    if config.crash_at:
+        crash.arm(config.crash_at)
+        log.error("armed to kill itself: this is for tests alone", crash_at=config.crash_at)
     prometheus_client.start_http_server(
         int(config.metrics_listen.rpartition(":")[2]), addr=config.metrics_listen.rpartition(":")[0]
     )

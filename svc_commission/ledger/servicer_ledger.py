@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from chassis.errors import NotFound
 from chassis.mongo.connection import Document
+from chassis.rpc.cursors import PAGE_SIZE_DEFAULT, Cursors, milliseconds, time_of
 from chassis.times import from_timestamp, to_timestamp
 from daogou.commission.v1 import ledger_pb2 as pb
 from daogou.commission.v1.order_event_pb2 import OrderEventKind
-from daogou.commission.v1.plan_pb2 import PayeeRole
-from daogou.common.v1.date_pb2 import Date
+from svc_commission.ledger.credit_messages import guide_credits, store_credits
+from svc_commission.ledger.explanation import order_explanation
+from svc_commission.ledger.messages import (
+    attribution_message,
+    entry_message,
+    former_message,
+    line_messages,
+    month_of_message,
+)
 from svc_commission.ledger.store_journal import JournalStore
-from svc_commission.order import documents
+from svc_commission.order import documents, sales
 from svc_commission.order.store_order import OrderStore, order_key
 from svc_commission.plan.store_plan import PlanStore
 from svc_commission.rules import attribution, order
-from svc_commission.rules.line import LineBooks
-from svc_commission.rules.order import Account, Books
-
-_PAYEE_FIELDS = {"guide": "guide_id", "pool": "pool_store_id", "store": "bearing_store_id"}
+from svc_commission.rules.order import Account
 
 
 class LedgerServicer:
     """Implements daogou.commission.v1.LedgerService."""
 
-    def __init__(self, orders: OrderStore, journal: JournalStore, plans: PlanStore) -> None:
+    def __init__(self, orders: OrderStore, journal: JournalStore, plans: PlanStore, cursors: Cursors) -> None:
         self._orders = orders
         self._journal = journal
         self._plans = plans
+        self._cursors = cursors
 
     async def GetBalance(self, request: pb.GetBalanceRequest, context: Any) -> pb.GetBalanceResponse:
-        payee = (
-            attribution.guide_payee(request.guide_id)
-            if request.HasField("guide_id")
-            else attribution.pool_payee(request.pool_store_id)
-        )
-        sums = await self._journal.account_sums(request.brand_id, _as_of(request), payee)
+        sums = await self._journal.account_sums(request.brand_id, _as_of(request), _asked(request))
         by_account = {one["account"]: -one["amount_minor"] for one in sums}
         return pb.GetBalanceResponse(
             payable_minor=by_account.get(Account.PAYABLE, 0),
@@ -75,12 +75,42 @@ class LedgerServicer:
         entries = await self._orders.entries_of(request.brand_id, key)
         reply = pb.ExplainOrderResponse(
             events=[_event_message(event) for event in sorted(stored["events"], key=_by_time)],
-            entries=[_entry_message(entry) for entry in entries],
+            entries=[entry_message(entry) for entry in entries],
             currency_code=stored["currency_code"],
             books_agree=not entries,
+            credits_agree=True,
         )
         if stored["attribution"] is not None:
             await self._add_books(reply, stored, entries)
+        return reply
+
+    async def ListEntries(self, request: pb.ListEntriesRequest, context: Any) -> pb.ListEntriesResponse:
+        payee, month = _asked(request), None
+        if request.HasField("posting_month"):
+            month = month_of_message(request.posting_month, "posting_month")
+        size, place = request.page_size or PAGE_SIZE_DEFAULT, self._cursors.place(request)
+        after = (time_of(place[0]), place[1]) if place else None
+        # One more than asked for tells whether there is another page.
+        entries = await self._journal.page(request.brand_id, payee, month, after, size + 1)
+        page, token = entries[:size], ""
+        if len(entries) > size:
+            token = self._cursors.token(request, milliseconds(page[-1]["recorded_time"]), page[-1]["_id"])
+        return pb.ListEntriesResponse(
+            entries=[entry_message(entry, payee) for entry in page],
+            next_page_token=token,
+            currency_code=page[0]["currency_code"] if page else "",
+        )
+
+    async def ExplainEntry(self, request: pb.ExplainEntryRequest, context: Any) -> pb.ExplainEntryResponse:
+        brand_id = request.brand_id
+        entry = await self._journal.entry(brand_id, request.entry_id)
+        reply = pb.ExplainEntryResponse(entry=entry_message(entry), currency_code=entry["currency_code"])
+        if documents.is_of_order(entry):
+            key = entry["order_key"]
+            stored = (await self._orders.find_many([key])).get(key)
+            entries = await self._orders.entries_of(brand_id, key)
+            plans = await self._plans.plans(brand_id)
+            reply.order.CopyFrom(order_explanation(entry, stored, entries, plans))
         return reply
 
     async def _add_books(
@@ -93,35 +123,25 @@ class LedgerServicer:
         events = [documents.event_of(event) for event in stored["events"]]
         around = documents.circumstances_of(stored)
         books = order.fold(events, stored["channel"], frozen, plan, around)
-        reply.attribution.CopyFrom(_attribution_message(frozen))
-        reply.lines.extend(_line_message(line) for line in books.lines)
-        reply.sales_credits.extend(
-            pb.SalesCredit(store_id=one.store_id, date=_date(one.date), amount_minor=one.amount_minor)
-            for one in books.sales_credits
-        )
+        reply.attribution.CopyFrom(attribution_message(frozen))
+        reply.former_attributions.extend(former_message(one) for one in stored.get("former_attributions", ()))
+        reply.lines.extend(line_messages(books.lines, events))
+        reply.sales_credits.extend(store_credits(books.sales_credits))
+        reply.guide_sales_credits.extend(guide_credits(books.sales_credits))
         reply.refund_excess_minor = books.refund_excess_minor
         reply.first_purchase = around.first_purchase
         if books.confirm_time is not None:
             reply.confirm_time.CopyFrom(to_timestamp(books.confirm_time))
-        reply.books_agree = _posted(entries) == _wanted(books)
+        reply.books_agree = documents.posted(entries) == books.targets
+        told = await self._orders.credits_of(stored["_id"])
+        reply.credits_agree = sales.counted(told) == books.sales_credits.each()
 
 
-def _wanted(books: Books) -> Counter[tuple[str, str, str, str]]:
-    wanted: Counter[tuple[str, str, str, str]] = Counter()
-    for target, amount in books.targets.items():
-        month = documents.month_text(target.month)
-        wanted[target.line_id, target.account.value, target.payee, month] = amount
-    return wanted
-
-
-def _posted(entries: Sequence[Document]) -> Counter[tuple[str, str, str, str]]:
-    """What the entries sum to; amounts that sum to nothing are left out."""
-    posted: Counter[tuple[str, str, str, str]] = Counter()
-    for entry in entries:
-        for one in entry["postings"]:
-            key = one["line_id"], one["account"], one["payee"], entry["posting_month"]
-            posted[key] += one["amount_minor"]
-    return Counter({key: amount for key, amount in posted.items() if amount})
+def _asked(request: pb.GetBalanceRequest | pb.ListEntriesRequest) -> str:
+    """The payee that was asked about."""
+    if request.HasField("guide_id"):
+        return attribution.guide_payee(request.guide_id)
+    return attribution.pool_payee(request.pool_store_id)
 
 
 def _as_of(request: pb.GetBalanceRequest | pb.GetTrialBalanceRequest) -> datetime | None:
@@ -132,86 +152,10 @@ def _by_time(event: Document) -> tuple[datetime, str]:
     return event["happened_time"], event["event_id"]
 
 
-def _date(day: date) -> Date:
-    return Date(year=day.year, month=day.month, day=day.day)
-
-
-def _payee(payee: str) -> pb.Payee | None:
-    kind, _, identifier = payee.partition(":")
-    if not kind:
-        return None
-    return pb.Payee(**{_PAYEE_FIELDS[kind]: identifier})
-
-
 def _event_message(event: Document) -> pb.ExplainOrderResponse.StoredEvent:
     return pb.ExplainOrderResponse.StoredEvent(
         event_id=event["event_id"],
         kind=OrderEventKind.Value(f"ORDER_EVENT_KIND_{event['kind']}"),
         happened_time=to_timestamp(event["happened_time"]),
         recorded_time=to_timestamp(event["recorded_time"]),
-    )
-
-
-def _entry_message(entry: Document) -> pb.Entry:
-    month = documents.month_of(entry["posting_month"])
-    return pb.Entry(
-        entry_id=entry["_id"],
-        posting_month=Date(year=month.year, month=month.month),
-        recorded_time=to_timestamp(entry["recorded_time"]),
-        cause_event_ids=entry["cause_event_ids"],
-        postings=[
-            pb.Posting(
-                account=pb.Account.Value(f"ACCOUNT_{one['account']}"),
-                payee=_payee(one["payee"]),
-                line_id=one["line_id"],
-                amount_minor=one["amount_minor"],
-            )
-            for one in entry["postings"]
-        ],
-    )
-
-
-def _attribution_message(frozen: attribution.Attribution) -> pb.Attribution:
-    return pb.Attribution(
-        member_id=frozen.member_id,
-        binding_id=frozen.binding_id,
-        owner=_payee(frozen.owner),
-        owner_basis=pb.OwnerBasis.Value(f"OWNER_BASIS_{frozen.owner_basis}"),
-        selling_store_id=frozen.selling_store_id,
-        owner_store_id=frozen.owner_store_id,
-        flagship_store_id=frozen.flagship_store_id,
-        as_of_time=to_timestamp(frozen.as_of_time),
-        known_at_time=to_timestamp(frozen.known_at_time),
-        plan_id=frozen.plan_id,
-        serving=_payee(frozen.serving),
-        referrer_1=_payee(frozen.referrer_1),
-        referrer_2=_payee(frozen.referrer_2),
-        store_manager=_payee(frozen.store_manager),
-        member_tier=frozen.member_tier,
-        campaign_id=frozen.campaign_id,
-    )
-
-
-def _line_message(line: LineBooks) -> pb.ExplainedLine:
-    return pb.ExplainedLine(
-        line_id=line.line_id,
-        rule_id=line.rule.rule_id if line.rule else "",
-        rate_bp=line.rule.rate_bp if line.rule else 0,
-        paid_minor=line.paid_minor,
-        refunded_minor=line.refunded_minor,
-        earned_minor=line.earned_minor,
-        distributable_minor=line.distributable_minor,
-        reversed_minor=line.reversed_minor,
-        per_unit_minor=line.rule.per_unit_minor if line.rule else 0,
-        returned_quantity=line.returned,
-        shared=[
-            pb.SharedLine(
-                payee=_payee(part.payee),
-                roles=[PayeeRole.Value(f"PAYEE_ROLE_{role}") for role in part.roles],
-                share_bp=part.share_bp,
-                earned_minor=part.earned_minor,
-                reversed_minor=part.reversed_minor,
-            )
-            for part in line.parts
-        ],
     )

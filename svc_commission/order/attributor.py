@@ -15,6 +15,7 @@ from chassis.times import to_timestamp
 from daogou.common.v1.identity_pb2 import Identity
 from daogou.members.v1.binding_pb2 import BindingQuery
 from svc_commission.members_client import BrandFacts, MembersClient
+from svc_commission.order import documents
 from svc_commission.rules import attribution, plan
 from svc_commission.rules.attribution import (
     FLAGSHIP_CHANNELS,
@@ -24,7 +25,7 @@ from svc_commission.rules.attribution import (
     OpenedLink,
     StandingBinding,
 )
-from svc_commission.rules.plan import Plan
+from svc_commission.rules.plan import Plan, SelfPurchase
 
 RETRY_AFTER: Final = timedelta(seconds=6)
 """Longer than the 5 s for which members refuses to say what was known."""
@@ -154,9 +155,43 @@ class Attributor:
             for sale, bound in zip(ready, bindings, strict=True)
         ]
         managers = await self._managers(brand_id, frozen, guides)
-        for sale, one, manager in zip(ready, frozen, managers, strict=True):
-            sale.order["attribution"] = asdict(replace(one, store_manager=manager))
+        whole = [replace(one, store_manager=manager) for one, manager in zip(frozen, managers, strict=True)]
+        decided = await self._without_buyers(brand_id, whole, plans)
+        for sale, one in zip(ready, decided, strict=True):
+            sale.order["attribution"] = asdict(one)
         return reasons
+
+    async def anew(
+        self, brand_id: str, orders: Sequence[Document], plans: Sequence[Plan], now: datetime
+    ) -> list[Attribution]:
+        """Whose sale each order is by what is known now; all of them were attributed. Changes none.
+
+        Raises: Unavailable when the members service cannot be asked.
+        """
+        bindings = await self._bindings(brand_id, orders, None)
+        whole = [
+            attribution.decided_anew(documents.attribution_of(order["attribution"]), bound, now)
+            for order, bound in zip(orders, bindings, strict=True)
+        ]
+        return await self._without_buyers(brand_id, whole, plans)
+
+    async def _without_buyers(
+        self, brand_id: str, whole: Sequence[Attribution], plans: Sequence[Plan]
+    ) -> list[Attribution]:
+        """The attributions without the guides who bought themselves, where the plan pays nothing for it."""
+        named = {
+            guide_id
+            for one in whole
+            if one.member_id
+            for payee in one.payees().values()
+            if (guide_id := attribution.guide_of(payee))
+        }
+        guides = await self._members.find_guides(brand_id, list(named))
+        pays = {one.plan_id: one.self_purchase for one in plans}
+        return [
+            attribution.without_buyer(one, guides, pays.get(one.plan_id, SelfPurchase.NOTHING))
+            for one in whole
+        ]
 
     async def _managers(
         self, brand_id: str, frozen: Sequence[Attribution], guides: Mapping[str, Guide]
@@ -174,21 +209,24 @@ class Attributor:
         ]
 
     async def _bindings(
-        self, brand_id: str, orders: Sequence[Document], now: datetime
+        self, brand_id: str, orders: Sequence[Document], now: datetime | None
     ) -> list[StandingBinding]:
-        """The binding of each order's buyer when he ordered, as known when its first event was stored."""
+        """The binding of each order's buyer when he ordered, as known when its first event was stored.
+
+        `now` None: as known now.
+        """
         queries = [self._query(order, now) for order in orders]
         asked = [query for query in queries if query is not None]
         answers = iter(await self._members.resolve(brand_id, asked) if asked else [])
         return [_NOBODY if query is None else next(answers) for query in queries]
 
-    def _query(self, order: Document, now: datetime) -> BindingQuery | None:
+    def _query(self, order: Document, now: datetime | None) -> BindingQuery | None:
         """The question about an order's buyer. None: an anonymous sale."""
         buyer = _first(order, "buyer")
         if buyer is None:
             return None
         query = BindingQuery(as_of_time=to_timestamp(order["placed_time"]))
-        if order["first_stored_time"] != now:
+        if now is not None and order["first_stored_time"] != now:
             query.known_at_time.CopyFrom(to_timestamp(order["first_stored_time"]))
         if "member_id" in buyer:
             query.member_id = buyer["member_id"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from typing import Any
 
 from chassis.errors import Violation
 from chassis.mongo.connection import Document
@@ -14,7 +16,11 @@ from daogou.common.v1.channel_pb2 import Channel
 from svc_commission.rules import admission
 from svc_commission.rules.attribution import Attribution, OwnerBasis
 from svc_commission.rules.event import Event, Kind, Line, RefundLine
+from svc_commission.rules.line import MonthSales
+from svc_commission.rules.month import posting_month
 from svc_commission.rules.order import Account, Circumstances, Target
+from svc_commission.rules.plan import PayeeRole
+from svc_commission.rules.posting import PostingKind
 
 _KINDS = {OrderEventKind.Value(f"ORDER_EVENT_KIND_{kind}"): kind for kind in Kind}
 
@@ -119,14 +125,40 @@ def event_of(document: Document) -> Event:
     )
 
 
-def circumstances_of(order: Document) -> Circumstances:
-    """What else an order's books depend on."""
-    return Circumstances(order.get("first_purchase", False), order.get("confirmed_through_time"))
+def circumstances_of(document: Mapping[str, Any]) -> Circumstances:
+    """What else an order's books depend on: of an order, or of an entry as it was then."""
+    return Circumstances(
+        first_purchase=document.get("first_purchase", False),
+        confirmed_through=document.get("confirmed_through_time"),
+        sales={
+            month_of(sold["month"]): MonthSales(sold["sales_minor"], sold["latest_minor"])
+            for sold in document.get("closed_sales", ())
+        },
+    )
+
+
+_AROUND = ("first_purchase", "confirmed_through_time", "closed_sales")
 
 
 def attribution_of(document: Document) -> Attribution:
     """A frozen attribution for the rules."""
-    return Attribution(**{**document, "owner_basis": OwnerBasis(document["owner_basis"])})
+    withheld = document.get("self_purchases", {})
+    typed = {
+        "owner_basis": OwnerBasis(document["owner_basis"]),
+        "self_purchases": {PayeeRole(role): payee for role, payee in withheld.items()},
+    }
+    return Attribution(**{**document, **typed})
+
+
+def attribution_at(order: Document, rev: int) -> Attribution | None:
+    """The attribution that was in force when the order had a revision; None: none yet.
+
+    One that was replaced was in force until the revision that stands beside it.
+    """
+    formers = order.get("former_attributions", ())
+    replaced = (former["attribution"] for former in formers if rev < former["rev"])
+    found = next(replaced, order["attribution"])
+    return attribution_of(found) if found else None
 
 
 def month_text(month: date) -> str:
@@ -142,7 +174,14 @@ def month_of(text: str) -> date:
 def target_documents(targets: Mapping[Target, int]) -> list[Document]:
     """Posted targets for storage."""
     return [
-        {**target._asdict(), "month": month_text(target.month), "amount_minor": amount}
+        {
+            "line_id": target.line_id,
+            "account": target.account.value,
+            "payee": target.payee,
+            "month": month_text(target.month),
+            "kind": target.kind.value,
+            "amount_minor": amount,
+        }
         for target, amount in sorted(targets.items())
     ]
 
@@ -151,10 +190,46 @@ def targets_of(documents: list[Document]) -> dict[Target, int]:
     """Posted targets for the rules."""
     return {
         Target(
-            stored["line_id"], Account(stored["account"]), stored["payee"], month_of(stored["month"])
+            stored["line_id"],
+            Account(stored["account"]),
+            stored["payee"],
+            month_of(stored["month"]),
+            PostingKind(stored.get("kind", PostingKind.EARNED)),
         ): stored["amount_minor"]
         for stored in documents
     }
+
+
+def is_of_order(entry: Document) -> bool:
+    """Whether an entry follows from an order's events; another says itself what it is for."""
+    return "order_key" in entry and "cause" not in entry
+
+
+def kind_of(posting: Document) -> PostingKind:
+    """What a posting does. One of before there were kinds counts as earned."""
+    return PostingKind(posting.get("kind", PostingKind.EARNED))
+
+
+def origin_of(posting: Document, entry: Document) -> date:
+    """The month in which a posting's cause lies."""
+    return month_of(posting.get("origin_month") or entry["posting_month"])
+
+
+def balances(entry: Document) -> bool:
+    """Whether an entry sums to zero."""
+    return not sum(one["amount_minor"] for one in entry["postings"])
+
+
+def posted(entries: Iterable[Document]) -> dict[Target, int]:
+    """What entries of one order sum to; amounts that sum to nothing are left out."""
+    sums: Counter[Target] = Counter()
+    for entry in entries:
+        for one in entry["postings"]:
+            month, kind = origin_of(one, entry), kind_of(one)
+            sums[Target(one["line_id"], Account(one["account"]), one["payee"], month, kind)] += one[
+                "amount_minor"
+            ]
+    return {target: amount for target, amount in sums.items() if amount}
 
 
 def entry_documents(
@@ -163,17 +238,23 @@ def entry_documents(
     amounts: Mapping[Target, int],
     cause_event_ids: Sequence[str],
     now: datetime,
+    first_open: date | None,
 ) -> list[Document]:
-    """The journal entries that post the amounts: one per month, each of which sums to zero."""
+    """The journal entries that post the amounts: one per month, each of which sums to zero.
+
+    What belongs to a month before the first that is open is posted in that.
+    """
     by_month: dict[str, list[Document]] = {}
     for target, amount in amounts.items():
         posting = {
             "account": target.account.value,
             "payee": target.payee,
             "line_id": target.line_id,
+            "kind": target.kind.value,
+            "origin_month": month_text(target.month),
             "amount_minor": amount,
         }
-        by_month.setdefault(month_text(target.month), []).append(posting)
+        by_month.setdefault(month_text(posting_month(target.month, first_open)), []).append(posting)
     return [
         {
             "_id": f"{order['_id']}|{order['rev']}|{month}",
@@ -186,6 +267,7 @@ def entry_documents(
             "cause_event_ids": list(cause_event_ids),
             "binding_id": attribution.binding_id,
             "plan_id": attribution.plan_id,
+            "around": {name: order[name] for name in _AROUND if name in order},
             "postings": postings,
         }
         for month, postings in sorted(by_month.items())

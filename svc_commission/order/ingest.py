@@ -7,13 +7,13 @@ write of orders, one insert of entries. Orders that somebody else wrote meanwhil
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from prometheus_client import Counter
 
-from chassis import backoff, logs
+from chassis import backoff, crash, logs
 from chassis.clock import Now
 from chassis.errors import DaogouError, Invalid, NotFound, Refused, Unavailable, invalid_fields
 from chassis.mongo.connection import Document
@@ -22,18 +22,26 @@ from chassis.sealing import Sealer
 from chassis.times import from_timestamp
 from daogou.commission.v1.order_event_pb2 import EventOutcome, OrderEvent
 from svc_commission.members_client import BrandFacts, MembersClient
-from svc_commission.order import documents, purchases
+from svc_commission.month import owner_sales
+from svc_commission.month.leases import Lease, Leases
+from svc_commission.order import documents, identities, purchases, sales
 from svc_commission.order.attributor import Attributor
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
 from svc_commission.order.store_order import CONFIRM_DUE, STUCK_SINCE, OrderStore, fits, order_key
 from svc_commission.plan.store_plan import PlanStore
-from svc_commission.rules import admission, order
+from svc_commission.rules import admission, feed, order
 from svc_commission.rules.admission import Admission
+from svc_commission.rules.feed import Source
 from svc_commission.rules.plan import Plan
 
 EVENTS_MAX = 1000
 """Most events of one call that are taken in."""
 _ATTEMPTS = 10
+
+_ADMITTED = crash.point("events_admitted")
+_NOTED = crash.point("first_purchases_noted")
+_WRITTEN = crash.point("orders_written")
+_RELAYED = crash.point("orders_relayed")
 
 EVENTS = Counter("daogou_commission_events_total", "Order events, by what became of them.", ["outcome"])
 QUARANTINED = Counter(
@@ -93,6 +101,7 @@ class Ingest:
         sealer: Sealer,
         now: Now,
         new_id: Callable[[], str],
+        leases: Leases,
     ) -> None:
         self._orders = orders
         self._plans = plans
@@ -102,10 +111,16 @@ class Ingest:
         self._sealer = sealer
         self._now = now
         self._new_id = new_id
+        self._leases = leases
         self._log = logs.logger("ingest")
 
-    async def ingest(self, brand_id: str, messages: Sequence[OrderEvent]) -> list[Verdict]:
-        """Takes in the events of one brand; what became of each, in order."""
+    async def ingest(
+        self, brand_id: str, messages: Sequence[OrderEvent], refused: Collection[Source] = ()
+    ) -> list[Verdict]:
+        """Takes in the events of one brand; what became of each, in order.
+
+        `refused`: the sources for which whoever sends them is not authoritative.
+        """
         now = self._now()
         verdicts: dict[int, Verdict] = {}
         facts = await self._facts(brand_id)
@@ -113,6 +128,8 @@ class Ingest:
         for index, message in enumerate(messages):
             try:
                 one = self._accepted(brand_id, index, message, facts, now)
+                if refused and (documents.channel_name(message.channel), message.shop_id) in refused:
+                    raise feed.not_authoritative()
             except DaogouError as error:
                 verdicts[index] = Verdict(EventOutcome.EVENT_OUTCOME_REJECTED, error)
             else:
@@ -133,16 +150,16 @@ class Ingest:
             drafts = [_Draft({**document, "rev": document["rev"] + 1}) for document in orders]
             await self._write(brand_id, drafts, facts, self._now())
 
-    async def rebook(self, orders: Sequence[Document], cause: str) -> set[str]:
+    async def rebook(self, orders: Sequence[Document], cause: str, lease: Lease | None = None) -> set[str]:
         """Makes the books of orders of one brand anew; the keys of those that could not be written.
 
         Others wrote them meanwhile, or they would become too large. `cause` stands in the entries that
         follow, in the place of events. An order is written also where nothing is to be posted: whoever read
-        it before must read it again.
+        it before must read it again. `lease`: of who closes a month, and still posts in it.
         """
         await self._orders.relay(orders)
         drafts = [_Draft({**document, "rev": document["rev"] + 1}, cause=cause) for document in orders]
-        conflicts = await self._write(orders[0]["brand_id"], drafts, None, self._now())
+        conflicts = await self._write(orders[0]["brand_id"], drafts, None, self._now(), lease)
         return conflicts | {draft.document["_id"] for draft in drafts if draft.too_large}
 
     async def _facts(self, brand_id: str) -> BrandFacts | NotFound | None:
@@ -201,11 +218,12 @@ class Ingest:
                 for key, events in waiting.items()
             ]
             await self._quarantine(drafts, now)
+            _ADMITTED.reached()
             conflicts = await self._write(brand_id, [draft for draft in drafts if draft.added], facts, now)
             for draft in drafts:
                 if draft.document["_id"] not in conflicts:
                     _judge(draft, verdicts)
-            waiting = {key: waiting[key] for key in conflicts}
+            waiting = {key: events for key, events in waiting.items() if key in conflicts}
             if not waiting:
                 return
             await backoff.pause(attempt)
@@ -245,7 +263,7 @@ class Ingest:
             else:
                 hashes[one.event_id] = one.body_hash
                 draft.added.append(one)
-                draft.document["events"].append(one.document)
+                draft.document["events"].append({**one.document, "rev": draft.document["rev"]})
         return draft
 
     async def _quarantine(self, drafts: Sequence[_Draft], now: datetime) -> None:
@@ -257,7 +275,7 @@ class Ingest:
                 "order_key": draft.document["_id"],
                 "event_id": one.event_id,
                 "recorded_time": now,
-                "body": self._sealer.sealed(one.message.SerializeToString(), draft.document["_id"]),
+                **identities.quarantined(one.message, draft.document["_id"], now, self._sealer),
             }
             for draft in drafts
             for one in draft.quarantined
@@ -284,7 +302,12 @@ class Ingest:
                 document["first_purchase"] = firsts[member_id] == document["_id"]
 
     async def _write(
-        self, brand_id: str, drafts: Sequence[_Draft], facts: BrandFacts | None, now: datetime
+        self,
+        brand_id: str,
+        drafts: Sequence[_Draft],
+        facts: BrandFacts | None,
+        now: datetime,
+        lease: Lease | None = None,
     ) -> set[str]:
         """Attributes, books, writes and relays; the keys of orders that others wrote meanwhile."""
         if not drafts:
@@ -292,16 +315,23 @@ class Ingest:
         plans = await self._plans.plans(brand_id)
         orders = [draft.document for draft in drafts]
         await self._attributor.attribute(brand_id, orders, plans, facts, now)
+        for document in orders:
+            identities.settle(document, now)
         # An order that is too large already is never written, and must not be noted as anybody's first.
         await self._note_first_purchases(brand_id, [order for order in orders if fits(order)], now)
         batch = self._new_id()
+        lease = lease or await self._leases.held(brand_id)
         for draft in drafts:
-            _book(draft, plans, batch, now)
+            _book(draft, plans, batch, now, lease.first_open)
             purchases.tell(draft.document, now)
             draft.too_large = not fits(draft.document)
         orders = [draft.document for draft in drafts if not draft.too_large]
-        conflicts = await self._orders.replace_many(orders) if orders else set()
+        _NOTED.reached()
+        with lease.writing():
+            conflicts = await self._orders.replace_many(orders) if orders else set()
+        _WRITTEN.reached()
         await self._orders.relay([document for document in orders if document["_id"] not in conflicts])
+        _RELAYED.reached()
         return conflicts
 
 
@@ -328,7 +358,7 @@ def _new_order(brand_id: str, key: str, first: OrderEvent, now: datetime) -> Doc
     }
 
 
-def _book(draft: _Draft, plans: Sequence[Plan], batch: str, now: datetime) -> None:
+def _book(draft: _Draft, plans: Sequence[Plan], batch: str, now: datetime, first_open: date | None) -> None:
     """Sets what the order's events come to, and the entries that bring the journal there."""
     document = draft.document
     document.pop("relay", None)
@@ -344,16 +374,21 @@ def _book(draft: _Draft, plans: Sequence[Plan], batch: str, now: datetime) -> No
     document["refund_excess_minor"] = books.refund_excess_minor
     _set_or_remove(document, CONFIRM_DUE, books.confirm_time if books.confirms_later else None)
     _set_or_remove(document, STUCK_SINCE, books.stuck_time)
+    owner_sales.note(document, books, plans, first_open, now)
     posted = documents.targets_of(document["target"])
-    if new := order.differences(books.targets, posted):
-        added = [one.event_id for one in draft.added] or [event.event_id for event in events]
-        causes = [draft.cause] if draft.cause else added
-        document["target"] = documents.target_documents(books.targets)
-        document["relay"] = {
-            "batch": batch,
-            "recorded_time": now,
-            "entries": documents.entry_documents(document, attribution, new, causes, now),
-        }
+    new = order.differences(books.targets, posted)
+    counted = sales.tell(document, books.sales_credits, now)
+    if not new and not counted:
+        return
+    added = [one.event_id for one in draft.added] or [event.event_id for event in events]
+    causes = [draft.cause] if draft.cause else added
+    document["target"] = documents.target_documents(books.targets)
+    document["relay"] = {
+        "batch": batch,
+        "recorded_time": now,
+        "entries": documents.entry_documents(document, attribution, new, causes, now, first_open),
+        "credits": counted,
+    }
 
 
 def _set_or_remove(document: Document, name: str, time: datetime | None) -> None:

@@ -14,7 +14,8 @@ from svc_commission.members_client import MembersClient
 
 KIND: Final = "purchase"
 _AT_ONCE: Final = 1000
-_TOLD: Final = "purchase_told_time"
+TOLD: Final = "purchase_told_time"
+"""The time of the last payment that the members service was told of."""
 _AGAIN: Final = frozenset({"MEMBER_CHANGED", "ACTIVITY_IN_FUTURE"})
 """Reasons that are none a moment later. With any other there is nobody to tell of: unknown, or erased."""
 
@@ -23,11 +24,11 @@ def tell(order: Document, now: datetime) -> None:
     """Puts a member's latest payment for an order into its outbox, once."""
     member_id = order["attribution"]["member_id"] if order["attribution"] else ""
     times = [event["happened_time"] for event in order["events"] if event["kind"] == "PAID"]
-    if not member_id or not times or order.get(_TOLD) == max(times):
+    if not member_id or not times or order.get(TOLD) == max(times):
         return
-    order[_TOLD] = latest = max(times)
+    order[TOLD] = latest = max(times)
     body = {"brand_id": order["brand_id"], "member_id": member_id, "purchase_time": latest}
-    told = outbox.message(f"{KIND}|{latest.isoformat()}", KIND, body, now)
+    told = outbox.message(f"{KIND}|{member_id}|{latest.isoformat()}", KIND, body, now)
     order["outbox"] = [*order.get("outbox", ()), told]
 
 

@@ -8,7 +8,7 @@ or later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pymongo import UpdateOne
@@ -39,7 +39,30 @@ class FirstPurchaseStore:
         ids = [f"{brand_id}|{member_id}" for member_id in paid]
         found = await self._firsts.find({"_id": {"$in": ids}}, {"first.order_key": 1}).to_list(None)
         prefix = len(brand_id) + 1
-        return {first["_id"][prefix:]: first["first"]["order_key"] for first in found}
+        named = {first["_id"][prefix:]: first["first"]["order_key"] for first in found if "first" in first}
+        # One may have been forgotten (`left`) between the write and the read.
+        rest = {member_id: orders for member_id, orders in paid.items() if member_id not in named}
+        return named | await self.note(brand_id, rest, now)
+
+    async def firsts(self, brand_id: str, member_ids: Collection[str]) -> dict[str, Document]:
+        """The first orders that are noted of members."""
+        ids = [f"{brand_id}|{member_id}" for member_id in member_ids]
+        query = {"_id": {"$in": ids}, "first": {"$exists": True}}
+        prefix = len(brand_id) + 1
+        return {found["_id"][prefix:]: found["first"] async for found in self._firsts.find(query)}
+
+    async def left(
+        self, brand_id: str, member_id: str, order_key: str, following: Document | None, now: datetime
+    ) -> None:
+        """Forgets a member's first order that turned out to be another's. Safe to repeat.
+
+        The `following` of his takes its place, and its books are to be made anew as if it were displaced.
+        One that is being written this moment and would be less is not seen, and stays a repeat.
+        """
+        forgotten: list[Document] = [{"$unset": "first"}] if following is None else _followed(following, now)
+        await self._firsts.update_one(
+            {"_id": f"{brand_id}|{member_id}", "first.order_key": order_key}, forgotten
+        )
 
     async def displaced(self, now: datetime, most: int) -> list[Document]:
         """Some records that name displaced orders, longest due first."""
@@ -58,6 +81,14 @@ class FirstPurchaseStore:
             [{"$set": {"retry_time": {"$add": [now, wait]}}}],
         )
 
+    async def hasten(self, records: Sequence[Document], retry_time: datetime) -> None:
+        """Makes records due at a time, at the latest, that were put off."""
+        ids = [record["_id"] for record in records]
+        if ids:
+            await self._firsts.update_many(
+                {"_id": {"$in": ids}, "retry_time": {"$exists": True}}, {"$min": {"retry_time": retry_time}}
+            )
+
     async def settled(self, made_anew: Mapping[str, Sequence[str]]) -> None:
         """Forgets displaced orders, by the id of their record, whose books have been made anew."""
         writes = [UpdateOne({"_id": record_id}, _without(keys)) for record_id, keys in made_anew.items()]
@@ -66,7 +97,22 @@ class FirstPurchaseStore:
 
 
 def _least(orders: Sequence[Document]) -> Document:
-    least = min(orders, key=lambda order: (order["placed_time"], order["channel"], order["order_id"]))
+    return _first_of(min(orders, key=order_rank))
+
+
+def order_rank(order: Document) -> tuple[datetime, str, str]:
+    """The least is the first: of orders, and of what is noted of them."""
+    return order["placed_time"], order["channel"], order["order_id"]
+
+
+def _followed(following: Document, now: datetime) -> list[Document]:
+    """The update that puts an order in the place of a first that has gone."""
+    noted = {"$concatArrays": [{"$ifNull": ["$displaced", []]}, [{"$literal": following["_id"]}]]}
+    made: Document = {"first": {"$literal": _first_of(following)}, "displaced": noted}
+    return [{"$set": {**made, "displaced_time": now, "retry_time": now}}]
+
+
+def _first_of(least: Document) -> Document:
     return {
         "placed_time": least["placed_time"],
         "channel": least["channel"],

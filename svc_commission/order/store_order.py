@@ -1,9 +1,10 @@
 """Orders, the journal and the quarantine in MongoDB.
 
 Documents: orders `{_id: brand|hash byte|channel|order, rev, events, attribution, target, relay}`, written
-by compare-and-set on `rev`; journal `{_id: order key|rev|month, postings}`. New entries are written into the
-order first (`relay`) and copied to the journal after, so that one document write decides everything and no
-transaction is needed; `Relay` finishes what a crash left in between.
+by compare-and-set on `rev`; journal `{_id: order key|rev|month, postings}`; sales `{_id: order key|rev|n,
+date, stores, guides, sold_minor, ...}`. New entries and sales are written into the order first (`relay`) and
+copied to journal and sales after, so that one document write decides everything and no transaction is needed;
+`Relay` finishes what a crash left in between.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import bson
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError
 
+from chassis import crash
 from chassis.mongo import failures, outbox
-from chassis.mongo.connection import Database, Document
+from chassis.mongo.connection import Collection, Database, Document
 from chassis.mongo.schema import Index
+from svc_commission.order.identities import IDENTITY_DUE
 
 PARKED: Final = "parked.retry_time"
 """When an order's attribution is to be tried again."""
@@ -33,8 +36,20 @@ INDEXES = (
     Index("orders", "parked", [(PARKED, 1)], {"sparse": True}),
     Index("orders", "confirm_due", [(CONFIRM_DUE, 1)], {"sparse": True}),
     Index("orders", "stuck", [(STUCK_SINCE, 1)], {"sparse": True}),
+    Index("orders", "identity_due", [(IDENTITY_DUE, 1)], {"sparse": True}),
+    Index(
+        "orders",
+        "by_member",
+        [("brand_id", 1), ("attribution.member_id", 1), ("placed_time", 1)],
+        {"partialFilterExpression": {"attribution.member_id": {"$gt": ""}}},
+    ),
     outbox.index_of("orders"),
-    Index("journal", "by_payee", [("brand_id", 1), ("postings.payee", 1), ("recorded_time", 1)]),
+    Index("quarantine", "identity_due", [(IDENTITY_DUE, 1)], {"sparse": True}),
+    Index(
+        "journal",
+        "of_payee",
+        [("brand_id", 1), ("postings.payee", 1), ("recorded_time", 1), ("_id", 1)],
+    ),
     Index("journal", "by_time", [("brand_id", 1), ("recorded_time", 1)]),
     Index("journal", "by_order", [("brand_id", 1), ("order_key", 1)]),
 )
@@ -43,6 +58,9 @@ INDEXES = (
 BYTES_MAX: Final = 15 << 20
 """Of one document. The database takes 16 MiB."""
 _PARTS_OF_SMALL_ORDER: Final = 5000
+
+_JOURNALLED = crash.point("entries_journalled")
+_COUNTED = crash.point("sales_counted")
 
 
 def fits(order: Document) -> bool:
@@ -65,6 +83,7 @@ class OrderStore:
     def __init__(self, database: Database) -> None:
         self._orders = database["orders"]
         self._journal = database["journal"]
+        self._sales = database["sales"]
         self._quarantine = database["quarantine"]
 
     async def find_many(self, keys: Sequence[str]) -> dict[str, Document]:
@@ -88,17 +107,19 @@ class OrderStore:
         return set()
 
     async def relay(self, orders: Sequence[Document]) -> None:
-        """Copies the orders' new entries to the journal and marks them as copied. Safe to repeat."""
+        """Copies the orders' new entries to the journal, and their new credits to the sales; then marks them.
+
+        Safe to repeat.
+        """
         waiting = [order for order in orders if "relay" in order]
-        entries = [entry for order in waiting for entry in order["relay"]["entries"]]
         if not waiting:
             return
-        if entries:
-            try:
-                await self._journal.insert_many(entries, ordered=False)
-            except BulkWriteError as error:
-                failures.duplicates(error)
-        for batch in {order["relay"]["batch"] for order in waiting}:
+        await _copied(self._journal, [entry for order in waiting for entry in order["relay"]["entries"]])
+        _JOURNALLED.reached()
+        # What an earlier version left half-way has no credits yet: they come with the order's next write.
+        await _copied(self._sales, [one for order in waiting for one in order["relay"].get("credits", ())])
+        _COUNTED.reached()
+        for batch in dict.fromkeys(order["relay"]["batch"] for order in waiting):
             keys = [order["_id"] for order in waiting if order["relay"]["batch"] == batch]
             # An order that was written again meanwhile carries another batch and keeps its mark.
             await self._orders.update_many(
@@ -120,6 +141,26 @@ class OrderStore:
         query = {CONFIRM_DUE: {"$lte": now}}
         return [order async for order in self._orders.find(query).sort(CONFIRM_DUE, 1).limit(most)]
 
+    async def unrelayed_of(self, brand_id: str, most: int) -> list[Document]:
+        """Orders of a brand that hold something for the journal."""
+        query = {"brand_id": brand_id, "relay.recorded_time": {"$exists": True}}
+        return await self._orders.find(query).limit(most).to_list(None)
+
+    async def confirmable_of(self, brand_id: str, through: datetime, after: str, most: int) -> list[Document]:
+        """Orders of a brand to be confirmed by a time, by key after one."""
+        query = {"brand_id": brand_id, CONFIRM_DUE: {"$lte": through}, "_id": {"$gt": after}}
+        return await self._orders.find(query).sort("_id", 1).limit(most).to_list(None)
+
+    async def confirmable_count(self, brand_id: str, through: datetime) -> int:
+        """How many there are."""
+        return int(await self._orders.count_documents({"brand_id": brand_id, CONFIRM_DUE: {"$lte": through}}))
+
+    async def parked_of(self, brand_id: str, most: int) -> tuple[int, list[Document]]:
+        """How many orders of a brand wait for their attribution, and some of them."""
+        query = {"brand_id": brand_id, PARKED: {"$exists": True}}
+        some = await self._orders.find(query).sort(PARKED, 1).limit(most).to_list(None)
+        return int(await self._orders.count_documents(query)), some
+
     async def put_off(self, orders: Sequence[Document], due: str, retry_time: datetime) -> None:
         """Makes orders due again at a time, whatever comes of the attempt that is about to be made.
 
@@ -135,15 +176,63 @@ class OrderStore:
         """How many orders are held for too long without news, counted up to `most`."""
         return int(await self._orders.count_documents({STUCK_SINCE: {"$lte": now}}, limit=most))
 
+    async def of_member(
+        self, brand_id: str, member_id: str, placed_from: datetime, placed_to: datetime, most: int
+    ) -> list[Document]:
+        """Some orders of [from, to) that were attributed to a member, by when they were placed."""
+        query = {
+            "brand_id": brand_id,
+            "attribution.member_id": member_id,
+            "placed_time": {"$gte": placed_from, "$lt": placed_to},
+        }
+        found = self._orders.find(query).sort([("placed_time", 1), ("_id", 1)]).limit(most)
+        return [order async for order in found]
+
+    async def first_paid(self, brand_id: str, member_id: str) -> Document | None:
+        """The least of a member's paid orders; None: there is none."""
+        query = {"brand_id": brand_id, "attribution.member_id": member_id, "events.kind": "PAID"}
+        least = [("placed_time", 1), ("channel", 1), ("order_id", 1)]
+        found: Document | None = await self._orders.find_one(query, sort=least)
+        return found
+
+    async def drop_identities(self, now: datetime, most: int) -> bool:
+        """Drops some of the identities that are due. Whether there may be more."""
+        due: Document = {IDENTITY_DUE: {"$lte": now}}
+        orders = await self._orders.find(due, {"_id": 1}).limit(most).to_list(None)
+        await self._orders.update_many(
+            {"_id": {"$in": [order["_id"] for order in orders]}, **due},
+            # Whoever has read the order must not write it back with what is dropped here.
+            {"$set": {"events.$[one].buyer": {}}, "$unset": {IDENTITY_DUE: ""}, "$inc": {"rev": 1}},
+            array_filters=[{"one.buyer.identity": {"$exists": True}}],
+        )
+        events = await self._quarantine.find(due, {"_id": 1}).limit(most).to_list(None)
+        await self._quarantine.update_many(
+            {"_id": {"$in": [event["_id"] for event in events]}},
+            {"$unset": {IDENTITY_DUE: "", "identity": ""}},
+        )
+        return most in (len(orders), len(events))
+
     async def quarantine(self, documents: Sequence[Document]) -> None:
         """Keeps events whose body changed, each once."""
-        try:
-            await self._quarantine.insert_many(documents, ordered=False)
-        except BulkWriteError as error:
-            failures.duplicates(error)
+        await _copied(self._quarantine, documents)
 
     async def entries_of(self, brand_id: str, key: str) -> list[Document]:
         """An order's journal entries, as recorded."""
         found = self._journal.find({"brand_id": brand_id, "order_key": key})
         entries = [entry async for entry in found]
         return sorted(entries, key=lambda entry: (entry["rev"], entry["posting_month"]))
+
+    async def credits_of(self, key: str) -> list[Document]:
+        """What has been told of whom an order is counted for."""
+        found = self._sales.find({"_id": {"$gte": f"{key}|", "$lt": f"{key}}}"}})
+        return [one async for one in found]
+
+
+async def _copied(collection: Collection, documents: Sequence[Document]) -> None:
+    """Writes those of the documents that are not there yet."""
+    if not documents:
+        return
+    try:
+        await collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        failures.duplicates(error)

@@ -16,15 +16,21 @@ from svc_commission.order.documents import channel_name
 from svc_commission.rules.plan import (
     SHARE_LINK_HOURS_DEFAULT,
     Absent,
+    AfterClose,
     Base,
     CostBearer,
     Hold,
     Match,
     PayeeRole,
     Plan,
+    PoolSharing,
     Purchase,
     Rule,
+    SelfPurchase,
     Share,
+    Tier,
+    TierMode,
+    Tiers,
     problems,
 )
 
@@ -62,6 +68,11 @@ def plan_of_message(message: pb.Plan, plan_id: str, now: datetime) -> Plan:
         rules=tuple(_rule_of_message(rule) for rule in message.rules),
         holds={channel_name(hold.channel): Hold(hold.days, hold.from_payment) for hold in message.holds},
         share_link_hours=message.share_link_hours or SHARE_LINK_HOURS_DEFAULT,
+        self_purchase=SelfPurchase(
+            _named(pb.SelfPurchase.Name(message.self_purchase), "SELF_PURCHASE_", "NOTHING")
+        ),
+        pool_sharing=PoolSharing(_named(pb.PoolSharing.Name(message.pool_sharing), "POOL_SHARING_", "KEEP")),
+        write_off_leavers=message.write_off_leavers,
     )
 
 
@@ -99,6 +110,15 @@ def _rule_of_message(message: pb.Rule) -> Rule:
         floor_minor=message.floor_minor,
         cap_minor=message.cap_minor if message.HasField("cap_minor") else None,
         cost_bearer=CostBearer(_named(pb.CostBearer.Name(message.cost_bearer), "COST_BEARER_", "BRAND")),
+        tiers=_tiers_of_message(message.tiers) if message.HasField("tiers") else None,
+    )
+
+
+def _tiers_of_message(message: pb.Tiers) -> Tiers:
+    return Tiers(
+        tiers=tuple(Tier(tier.from_minor, tier.rate_bp) for tier in message.tiers),
+        mode=TierMode(_named(pb.TierMode.Name(message.mode), "TIER_MODE_", "MARGINAL")),
+        after_close=AfterClose(_named(pb.AfterClose.Name(message.after_close), "AFTER_CLOSE_", "FROZEN")),
     )
 
 
@@ -124,6 +144,9 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         rules=tuple(_rule_of(rule) for rule in document["rules"]),
         holds={channel: Hold(**hold) for channel, hold in document.get("holds", {}).items()},
         share_link_hours=document.get("share_link_hours", SHARE_LINK_HOURS_DEFAULT),
+        self_purchase=SelfPurchase(document.get("self_purchase", SelfPurchase.NOTHING)),
+        pool_sharing=PoolSharing(document.get("pool_sharing", PoolSharing.KEEP)),
+        write_off_leavers=document.get("write_off_leavers", False),
     )
 
 
@@ -138,8 +161,17 @@ def _rule_of(rule: Mapping[str, Any]) -> Rule:
         ),
         "base": Base(rule.get("base", Base.PAID)),
         "cost_bearer": CostBearer(rule.get("cost_bearer", CostBearer.BRAND)),
+        "tiers": _tiers_of(rule["tiers"]) if rule.get("tiers") else None,
     }
     return Rule(**{**rule, **typed})
+
+
+def _tiers_of(tiers: Mapping[str, Any]) -> Tiers:
+    return Tiers(
+        tiers=tuple(Tier(**tier) for tier in tiers["tiers"]),
+        mode=TierMode(tiers["mode"]),
+        after_close=AfterClose(tiers["after_close"]),
+    )
 
 
 def plan_message(document: Document) -> pb.Plan:
@@ -159,6 +191,9 @@ def plan_message(document: Document) -> pb.Plan:
             for channel, hold in sorted(plan.holds.items())
         ],
         share_link_hours=plan.share_link_hours,
+        self_purchase=pb.SelfPurchase.Value(f"SELF_PURCHASE_{plan.self_purchase}"),
+        pool_sharing=pb.PoolSharing.Value(f"POOL_SHARING_{plan.pool_sharing}"),
+        write_off_leavers=plan.write_off_leavers,
     )
 
 
@@ -191,4 +226,13 @@ def _rule_message(rule: Rule) -> pb.Rule:
         floor_minor=rule.floor_minor,
         cap_minor=rule.cap_minor,
         cost_bearer=pb.CostBearer.Value(f"COST_BEARER_{rule.cost_bearer}"),
+        tiers=_tiers_message(rule.tiers) if rule.tiers else None,
+    )
+
+
+def _tiers_message(tiers: Tiers) -> pb.Tiers:
+    return pb.Tiers(
+        tiers=[pb.Tier(from_minor=tier.from_minor, rate_bp=tier.rate_bp) for tier in tiers.tiers],
+        mode=pb.TierMode.Value(f"TIER_MODE_{tiers.mode}"),
+        after_close=pb.AfterClose.Value(f"AFTER_CLOSE_{tiers.after_close}"),
     )

@@ -1,18 +1,22 @@
-"""Whose sale an order is: decided once, from what was known when its first event was stored, then frozen."""
+"""Whose sale an order is: decided once, from what was known when its first event was stored, then frozen.
+
+What two persons agree on may have it decided anew (`decided_anew`), from what is known then.
+"""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from svc_commission.rules.plan import PayeeRole
+from svc_commission.rules.plan import PayeeRole, SelfPurchase
 
 FLAGSHIP_CHANNELS = frozenset({"TMALL", "TAOBAO"})
 """Channels on which the brand's flagship shop sells."""
 _GUIDE: Final = "guide:"
+_POOL: Final = "pool:"
 
 
 class OwnerBasis(enum.StrEnum):
@@ -22,6 +26,7 @@ class OwnerBasis(enum.StrEnum):
     SHARE_LINK = "SHARE_LINK"
     SERVING_GUIDE = "SERVING_GUIDE"
     STORE_POOL = "STORE_POOL"
+    SELF_PURCHASE = "SELF_PURCHASE"
 
 
 def guide_payee(guide_id: str) -> str:
@@ -29,9 +34,14 @@ def guide_payee(guide_id: str) -> str:
     return f"{_GUIDE}{guide_id}"
 
 
+def guide_of(payee: str) -> str:
+    """The guide that a payee is; empty: a pool, or nobody."""
+    return payee.removeprefix(_GUIDE) if payee.startswith(_GUIDE) else ""
+
+
 def pool_payee(store_id: str) -> str:
     """The payee that a store's common pool is: `pool:` and the store's id."""
-    return f"pool:{store_id}"
+    return f"{_POOL}{store_id}"
 
 
 def store_bearer(store_id: str) -> str:
@@ -67,10 +77,12 @@ class Guide:
     """A guide as the directory knows her.
 
     `postings`: where she stood, each with its beginning, oldest first. `resign_time` None: she has not left.
+    `member_ids`: the members that she is as a customer, all by one name or another.
     """
 
     postings: tuple[tuple[datetime, str], ...]
     resign_time: datetime | None
+    member_ids: frozenset[str] = frozenset()
 
     def store_at(self, time: datetime) -> str:
         """Where she stood; before she was hired, where she stood first."""
@@ -104,7 +116,8 @@ class Facts:
 class Attribution:
     """Whose sale it is. Ids and payees are empty where there is nobody.
 
-    `plan_id` empty: no plan, nothing earned.
+    `plan_id` empty: no plan, nothing earned. `self_purchases`: roles that nobody fills because the guide who
+    would is the buyer, with her as payee.
     """
 
     member_id: str
@@ -124,6 +137,7 @@ class Attribution:
     store_manager: str = ""
     member_tier: str = ""
     campaign_id: str = ""
+    self_purchases: Mapping[PayeeRole, str] = field(default_factory=dict)
 
     def payees(self) -> dict[PayeeRole, str]:
         """Who fills which role; a role that nobody fills is left out."""
@@ -136,6 +150,17 @@ class Attribution:
         }
         return {role: payee for role, payee in filled.items() if payee}
 
+    def filled_by(self, payees: Mapping[PayeeRole, str]) -> Attribution:
+        """The same sale with these payees in their roles and nobody in the others."""
+        return replace(
+            self,
+            owner=payees.get(PayeeRole.OWNER, ""),
+            serving=payees.get(PayeeRole.SERVING, ""),
+            referrer_1=payees.get(PayeeRole.REFERRER_1, ""),
+            referrer_2=payees.get(PayeeRole.REFERRER_2, ""),
+            store_manager=payees.get(PayeeRole.STORE_MANAGER, ""),
+        )
+
     def credited_stores(self) -> list[str]:
         """The stores that the sale is counted for, each once."""
         named = (self.selling_store_id, self.owner_store_id, self.flagship_store_id)
@@ -143,24 +168,16 @@ class Attribution:
 
 
 def attributed(bound: StandingBinding, facts: Facts, *, plan_id: str) -> Attribution:
-    """The frozen attribution, but for the manager of the owner's store.
+    """The frozen attribution, but for the manager of the owner's store, and for guides who buy themselves.
 
-    The owner is whom the standing binding names, a guide or a store's pool; else the guide whose share link
-    the buyer opened last; else the guide who served him; else the pool of the store that sold. The flagship
-    sold where no store is named.
+    The flagship sold where no store is named.
     """
     seller = facts.selling_store_id or facts.flagship_store_id
     maker = facts.link.maker_guide_id if facts.link else ""
     parent = facts.link.parent_maker_guide_id if facts.link else ""
-    if bound.binding_id:
-        owner = guide_payee(bound.guide_id) if bound.guide_id else pool_payee(bound.store_id)
-        basis = OwnerBasis.BINDING
-    elif maker:
-        owner, basis = guide_payee(maker), OwnerBasis.SHARE_LINK
-    elif facts.serving_guide_id:
-        owner, basis = guide_payee(facts.serving_guide_id), OwnerBasis.SERVING_GUIDE
-    else:
-        owner, basis = pool_payee(seller), OwnerBasis.STORE_POOL
+    serving = guide_payee(facts.serving_guide_id) if facts.serving_guide_id else ""
+    referrer = guide_payee(maker) if maker else ""
+    owner, basis = _owner(bound, referrer, serving, seller)
     return Attribution(
         member_id=bound.member_id,
         binding_id=bound.binding_id,
@@ -173,12 +190,25 @@ def attributed(bound: StandingBinding, facts: Facts, *, plan_id: str) -> Attribu
         known_at_time=facts.known_at_time,
         plan_id=plan_id,
         time_zone=facts.time_zone,
-        serving=guide_payee(facts.serving_guide_id) if facts.serving_guide_id else "",
-        referrer_1=guide_payee(maker) if maker else "",
+        serving=serving,
+        referrer_1=referrer,
         referrer_2=guide_payee(parent) if parent else "",
         member_tier=facts.member_tier,
         campaign_id=facts.campaign_id,
     )
+
+
+def _owner(bound: StandingBinding, referrer: str, serving: str, seller: str) -> tuple[str, OwnerBasis]:
+    """Whom the standing binding names, a guide or a store's pool; else the guide whose share link the buyer
+    opened last; else the guide who served him; else the pool of the store that sold."""
+    if bound.binding_id:
+        owner = guide_payee(bound.guide_id) if bound.guide_id else pool_payee(bound.store_id)
+        return owner, OwnerBasis.BINDING
+    if referrer:
+        return referrer, OwnerBasis.SHARE_LINK
+    if serving:
+        return serving, OwnerBasis.SERVING_GUIDE
+    return pool_payee(seller), OwnerBasis.STORE_POOL
 
 
 def managed_store(frozen: Attribution, guides: Mapping[str, Guide]) -> str:
@@ -188,5 +218,46 @@ def managed_store(frozen: Attribution, guides: Mapping[str, Guide]) -> str:
     """
     if frozen.owner_store_id:
         return frozen.owner_store_id
-    owner = guides.get(frozen.owner.removeprefix(_GUIDE))
+    owner = guides.get(guide_of(frozen.owner))
     return owner.store_at(frozen.as_of_time) if owner else frozen.selling_store_id
+
+
+def without_buyer(
+    whole: Attribution, guides: Mapping[str, Guide], self_purchase: SelfPurchase
+) -> Attribution:
+    """The attribution without the guide who is the buyer herself, unless the plan pays her.
+
+    She alone is taken out: the stores that the sale counts for, the manager of the owner's store and her
+    colleagues are who they would be if another had bought.
+    """
+    if self_purchase is SelfPurchase.PAY or not whole.member_id:
+        return whole
+    filled = whole.payees()
+    hers = {
+        role: payee
+        for role, payee in filled.items()
+        if (guide := guides.get(guide_of(payee))) and whole.member_id in guide.member_ids
+    }
+    others = {role: payee for role, payee in filled.items() if role not in hers}
+    basis = OwnerBasis.SELF_PURCHASE if PayeeRole.OWNER in hers else whole.owner_basis
+    return replace(whole.filled_by(others), owner_basis=basis, self_purchases=hers)
+
+
+def decided_anew(frozen: Attribution, bound: StandingBinding, known_at: datetime) -> Attribution:
+    """An attribution decided again from what is known by now of the buyer and his binding.
+
+    The owner and the owner's store are decided anew, and who of all is the buyer is to be (`without_buyer`).
+    Everybody else, the stores that sold, the plan and all that was said of the buyer stay as frozen.
+    """
+    payees = {**frozen.payees(), **frozen.self_purchases}
+    referrer, serving = payees.get(PayeeRole.REFERRER_1, ""), payees.get(PayeeRole.SERVING, "")
+    owner, basis = _owner(bound, referrer, serving, frozen.selling_store_id)
+    return replace(
+        frozen.filled_by({**payees, PayeeRole.OWNER: owner}),
+        member_id=bound.member_id,
+        binding_id=bound.binding_id,
+        owner_basis=basis,
+        owner_store_id=bound.store_id,
+        known_at_time=known_at,
+        self_purchases={},
+    )

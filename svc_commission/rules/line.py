@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 
 from svc_commission.rules.apportion import apportion, round_half_up
 from svc_commission.rules.event import Event, Kind, Line
-from svc_commission.rules.plan import BASIS_POINTS, Absent, Base, PayeeRole, Rule
+from svc_commission.rules.plan import BASIS_POINTS, Absent, AfterClose, Base, PayeeRole, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,19 @@ class LineBooks:
 
 
 @dataclass(frozen=True, slots=True)
+class MonthSales:
+    """What an order's owner sold in a closed month: as it was closed, and with what became known later."""
+
+    sales_minor: int
+    latest_minor: int
+
+    def for_rule(self, rule: Rule) -> int:
+        """The sales that decide a rule's tier."""
+        late = rule.tiers is not None and rule.tiers.after_close is AfterClose.RERATE
+        return self.latest_minor if late else self.sales_minor
+
+
+@dataclass(frozen=True, slots=True)
 class Filled:
     """Who fills which role on a sale, and the pool of the store that sold."""
 
@@ -68,11 +82,14 @@ class Totals:
         self.goodwill = 0
         self.closed = False
         self.details: dict[str, Line] = {}
+        self.paid_in: dict[str, Counter[date]] = {}
+        self.sales: dict[date, MonthSales] = {}
 
-    def add(self, event: Event) -> None:
-        """Counts what an event paid or gave back."""
+    def add(self, event: Event, month: date) -> None:
+        """Counts what an event paid or gave back. `month`: the business month that it happened in."""
         for line in event.lines if event.kind is Kind.PAID else ():
             self.paid[line.line_id] += line.paid_minor
+            self.paid_in.setdefault(line.line_id, Counter())[month] += line.paid_minor
             self.subsidy[line.line_id] += line.subsidy_minor
             self.details.setdefault(line.line_id, line)
         if event.kind is Kind.REFUNDED:
@@ -110,7 +127,12 @@ class Totals:
             returned = line.quantity
         if rule is None:
             return LineBooks(line_id, None, paid, refunded_minor, returned, 0, 0, 0, ())
-        earned = earned_minor(rule, paid, self.subsidy[line_id], line.quantity)
+        rated = {month: paid for month, paid in self.paid_in[line_id].items() if month in self.sales}
+        earned = (
+            self._tiered_minor(rule, paid, rated)
+            if rule.tiers and rated
+            else earned_minor(rule, paid, self.subsidy[line_id], line.quantity)
+        )
         shares, roles = _shares(rule, filled)
         distributable = round_half_up(earned * sum(shares.values()), BASIS_POINTS)
         back = (
@@ -127,6 +149,19 @@ class Totals:
         )
         return LineBooks(line_id, rule, paid, refunded_minor, returned, earned, distributable, back, parts)
 
+    def _tiered_minor(self, rule: Rule, paid_minor: int, rated: Mapping[date, int]) -> int:
+        """What a line earns when months of it have closed: each at its rate, the rest at the rule's."""
+        if rule.tiers is None or not paid_minor:
+            return 0
+        open_minor, earned = paid_minor, 0
+        for month, paid in rated.items():
+            if sales := self.sales[month].for_rule(rule):
+                total = rule.tiers.total(sales, rule.rate_bp)
+                earned += round_half_up(paid * total, sales * BASIS_POINTS)
+                open_minor -= paid
+        earned += round_half_up(open_minor * rule.rate_bp, BASIS_POINTS)
+        return _within(rule, earned)
+
 
 def earned_minor(rule: Rule, paid_minor: int, subsidy_minor: int, quantity: int) -> int:
     """What a line earns by its rule, before refunds. A line that was paid nothing earns nothing."""
@@ -137,6 +172,10 @@ def earned_minor(rule: Rule, paid_minor: int, subsidy_minor: int, quantity: int)
     else:
         base = paid_minor + (subsidy_minor if rule.base is Base.PAID_PLUS_SUBSIDY else 0)
         earned = round_half_up(base * rule.rate_bp, BASIS_POINTS)
+    return _within(rule, earned)
+
+
+def _within(rule: Rule, earned: int) -> int:
     earned = max(earned, rule.floor_minor)
     return earned if rule.cap_minor is None else min(earned, rule.cap_minor)
 

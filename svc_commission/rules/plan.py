@@ -56,6 +56,13 @@ class Purchase(enum.StrEnum):
     REPEAT = "REPEAT"
 
 
+class SelfPurchase(enum.StrEnum):
+    """What a guide is paid for a sale of which she is the buyer."""
+
+    NOTHING = "NOTHING"
+    PAY = "PAY"
+
+
 @dataclass(frozen=True, slots=True)
 class Sale:
     """What the conditions of rules look at, beside the line."""
@@ -101,12 +108,63 @@ class Share:
     absent: Absent = Absent.KEEP
 
 
+class PoolSharing(enum.StrEnum):
+    """How a store's pool is shared out among its guides when a month closes."""
+
+    KEEP = "KEEP"
+    EQUALLY = "EQUALLY"
+    BY_HOURS = "BY_HOURS"
+
+
+class TierMode(enum.StrEnum):
+    """Which sales a tier's rate is applied to: those within the tier, or all once it is reached."""
+
+    MARGINAL = "MARGINAL"
+    WHOLE = "WHOLE"
+
+
+class AfterClose(enum.StrEnum):
+    """Whether sales of a closed month that become known later change its rate."""
+
+    FROZEN = "FROZEN"
+    RERATE = "RERATE"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """From which sales of the month on which rate holds."""
+
+    from_minor: int
+    rate_bp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """Rates by what the owner sold in a business month. Below the first tier the rule's own rate holds."""
+
+    tiers: tuple[Tier, ...]
+    mode: TierMode = TierMode.MARGINAL
+    after_close: AfterClose = AfterClose.FROZEN
+
+    def total(self, sales_minor: int, base_rate_bp: int) -> int:
+        """What sales of so much earn by the table, in ten-thousandths of a minor unit."""
+        table = [Tier(0, base_rate_bp), *self.tiers]
+        if self.mode is TierMode.WHOLE:
+            return sales_minor * [tier.rate_bp for tier in table if tier.from_minor <= sales_minor][-1]
+        ends = [tier.from_minor for tier in table[1:]] + [sales_minor]
+        return sum(
+            max(0, min(end, sales_minor) - tier.from_minor) * tier.rate_bp
+            for tier, end in zip(table, ends, strict=True)
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a line earns, and how roles share it.
 
     `rate_bp` of the base, or `per_unit_minor` for each piece where that is above 0; at least `floor_minor`
-    and at most `cap_minor` (None: no cap) for the line.
+    and at most `cap_minor` (None: no cap) for the line. With `tiers` the rate is decided when the month
+    closes; until then it is `rate_bp`.
     """
 
     rule_id: str
@@ -118,6 +176,7 @@ class Rule:
     floor_minor: int = 0
     cap_minor: int | None = None
     cost_bearer: CostBearer = CostBearer.BRAND
+    tiers: Tiers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +203,9 @@ class Plan:
     rules: tuple[Rule, ...]
     holds: Mapping[str, Hold] = field(default_factory=dict)
     share_link_hours: int = SHARE_LINK_HOURS_DEFAULT
+    self_purchase: SelfPurchase = SelfPurchase.NOTHING
+    pool_sharing: PoolSharing = PoolSharing.KEEP
+    write_off_leavers: bool = False
 
     def rule_for(self, sale: Sale, category_id: str, sku_id: str) -> Rule | None:
         """The first rule that matches a line."""
@@ -181,6 +243,22 @@ def problems(plan: Plan) -> list[Violation]:
             found.append(Violation(f"{path}.per_unit_minor", "and rate_bp exclude each other"))
         if rule.cap_minor is not None and rule.cap_minor < rule.floor_minor:
             found.append(Violation(f"{path}.cap_minor", "must be at least floor_minor"))
+        found += _tier_problems(rule, f"{path}.tiers")
+    return found
+
+
+def _tier_problems(rule: Rule, path: str) -> list[Violation]:
+    if rule.tiers is None:
+        return []
+    found = []
+    if rule.per_unit_minor or rule.base is not Base.PAID:
+        found.append(Violation(path, "come with a rate of what was paid alone"))
+    begins = [tier.from_minor for tier in rule.tiers.tiers]
+    found += [
+        Violation(f"{path}.tiers[{index}].from_minor", "must be above the tier's before it")
+        for index, (before, begin) in enumerate(zip([0, *begins], begins, strict=False))
+        if begin <= before
+    ]
     return found
 
 

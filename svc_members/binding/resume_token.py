@@ -10,7 +10,7 @@ from typing import Final
 
 from chassis.errors import Invalid
 from chassis.ids import ID_BYTES, bytes_of_id, id_of_bytes
-from svc_members.care.cursors import milliseconds, time_of
+from chassis.rpc.cursors import milliseconds, time_of
 from svc_members.rules.changes import Place, Progress
 
 _TIMES: Final = struct.Struct(">QQ")

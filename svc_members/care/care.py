@@ -6,6 +6,7 @@ from typing import Final
 
 from chassis.clock import Clock
 from chassis.mongo.connection import Database
+from chassis.rpc.cursors import Cursors
 from chassis.rpc.server import Registration
 from daogou.members.v1.consent_pb2_grpc import add_ConsentServiceServicer_to_server as add_consent
 from daogou.members.v1.follow_up_pb2_grpc import add_FollowUpServiceServicer_to_server as add_follow_up
@@ -13,7 +14,6 @@ from daogou.members.v1.member_search_pb2_grpc import add_MemberSearchServiceServ
 from daogou.members.v1.profile_pb2_grpc import add_ProfileServiceServicer_to_server as add_profile
 from daogou.members.v1.tag_pb2_grpc import add_TagServiceServicer_to_server as add_tag
 from svc_members.care import store_consent, store_contact, store_follow_up, store_member_search, store_tag
-from svc_members.care.cursors import Cursors
 from svc_members.care.servicer_consent import ConsentServicer
 from svc_members.care.servicer_follow_up import FollowUpServicer
 from svc_members.care.servicer_member_search import MemberSearchServicer

@@ -6,9 +6,9 @@ from typing import Final
 
 from chassis.ids import derived_id
 from chassis.mongo.connection import Document
+from chassis.rpc.cursors import milliseconds
 from chassis.times import from_timestamp, to_timestamp
 from daogou.members.v1 import consent_pb2 as pb
-from svc_members.care.cursors import milliseconds
 from svc_members.care.text_sealer import TextSealer
 
 _EVIDENCE: Final = "consent|evidence"

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Final
 
 from chassis.mongo.connection import Document
+from chassis.rpc.cursors import milliseconds
 from chassis.times import from_timestamp, to_timestamp
 from daogou.members.v1.activity_pb2 import ContactKind, RecordContactRequest
 from daogou.members.v1.follow_up_pb2 import Contact
-from svc_members.care.cursors import milliseconds
 from svc_members.care.text_sealer import TextSealer
 
 _NOTE: Final = "contact|note"

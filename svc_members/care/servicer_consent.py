@@ -7,13 +7,12 @@ from typing import Any, Final
 
 from chassis.clock import Now
 from chassis.errors import Invalid, Refused
+from chassis.rpc.cursors import PAGE_SIZE_DEFAULT, Cursors, milliseconds, time_of
 from chassis.times import from_timestamp
 from daogou.members.v1 import consent_pb2 as pb
 from svc_members.care.consents import Consents
-from svc_members.care.cursors import Cursors, milliseconds, time_of
 from svc_members.care.store_consent import ConsentStore
 from svc_members.care.text_sealer import TextSealer
-from svc_members.directory.paging import PAGE_SIZE_DEFAULT
 from svc_members.member.served import served
 from svc_members.member.store_member import MemberStore
 

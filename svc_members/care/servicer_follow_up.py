@@ -9,15 +9,14 @@ from chassis.clock import Now
 from chassis.errors import NotFound
 from chassis.mongo import idempotency
 from chassis.mongo.connection import Document
+from chassis.rpc.cursors import PAGE_SIZE_DEFAULT, Cursors, milliseconds, time_of
 from chassis.times import from_timestamp
 from daogou.members.v1 import follow_up_pb2 as pb
 from svc_members.care.contacts import Contacts
-from svc_members.care.cursors import Cursors, milliseconds, time_of
 from svc_members.care.store_contact import ContactStore
 from svc_members.care.store_follow_up import FollowUpStore
 from svc_members.care.tasks import Tasks, task_id_of
 from svc_members.care.text_sealer import TextSealer
-from svc_members.directory.paging import PAGE_SIZE_DEFAULT
 from svc_members.member.served import served
 from svc_members.member.store_answering import AnsweringStore
 from svc_members.member.store_member import MemberStore

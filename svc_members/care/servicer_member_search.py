@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from chassis.mongo.connection import Document
+from chassis.rpc.cursors import PAGE_SIZE_DEFAULT, Cursors
 from chassis.times import from_timestamp, to_optional_timestamp
 from daogou.members.v1 import member_search_pb2 as pb
-from svc_members.care.cursors import Cursors
 from svc_members.care.profiles import Profiles
 from svc_members.care.store_member_search import Filters, MemberSearchStore
 from svc_members.care.text_sealer import TextSealer
-from svc_members.directory.paging import PAGE_SIZE_DEFAULT
 
 
 class MemberSearchServicer:

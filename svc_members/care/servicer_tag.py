@@ -7,12 +7,11 @@ from typing import Any
 
 from chassis.errors import DaogouError, NotFound, invalid_fields
 from chassis.rpc import limits
+from chassis.rpc.cursors import PAGE_SIZE_DEFAULT, Cursors
 from chassis.rpc.items import to_item_error
 from daogou.members.v1 import tag_pb2 as pb
-from svc_members.care.cursors import Cursors
 from svc_members.care.store_tag import TagStore
 from svc_members.care.tagging import Tagging
-from svc_members.directory.paging import PAGE_SIZE_DEFAULT
 from svc_members.member.served import served
 from svc_members.member.store_answering import Answering, AnsweringStore
 from svc_members.member.store_member import MemberStore

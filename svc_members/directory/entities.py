@@ -232,6 +232,7 @@ def _guide_message(document: Document) -> Guide:
         update_time=to_timestamp(document["update_time"]),
         postings=postings.messages_of(document),
         resign_time=to_optional_timestamp(document.get("resign_time")),
+        member_id=document.get("member_id", ""),
     )
 
 
@@ -280,6 +281,7 @@ def guide_kind(sealer: IdentitySealer) -> Kind[Guide]:
                 }
                 for stored in accounts
             ],
+            "member_id": guide.member_id,
         }
 
     return Kind(
@@ -287,7 +289,7 @@ def guide_kind(sealer: IdentitySealer) -> Kind[Guide]:
         collection="guides",
         unknown_reason="GUIDE_UNKNOWN",
         message=Guide,
-        mutable=frozenset({"display_name", "state", "accounts"}),
+        mutable=frozenset({"display_name", "state", "accounts", "member_id"}),
         problems=guide_problems,
         to_document=to_document,
         to_message=_guide_message,

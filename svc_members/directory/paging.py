@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final
 
 from chassis.errors import Invalid
 from chassis.ids import is_id
-
-PAGE_SIZE_DEFAULT: Final = 100
 
 
 def page_token(last_id: str) -> str:

@@ -13,15 +13,17 @@ from chassis.ids import derived_id, is_id
 from chassis.mongo import idempotency
 from chassis.mongo.connection import Document
 from chassis.rpc import limits
+from chassis.rpc.cursors import PAGE_SIZE_DEFAULT
 from chassis.rpc.items import to_item_error
 from chassis.times import from_timestamp
 from daogou.members.v1 import directory_pb2 as pb
-from svc_members.directory import postings
+from svc_members.directory import guide_members, postings
 from svc_members.directory.entities import BRAND, STORE, Kind, check_employed, guide_kind, shop_key
-from svc_members.directory.paging import PAGE_SIZE_DEFAULT, opened_page_token, page_token
+from svc_members.directory.paging import opened_page_token, page_token
 from svc_members.directory.store_directory import DirectoryStore, document_id
 from svc_members.directory.store_region import RegionStore
 from svc_members.member.identities import IdentitySealer
+from svc_members.member.store_answering import AnsweringStore
 from svc_members.rules import region
 
 M = TypeVar("M", bound=Message)
@@ -32,9 +34,17 @@ Refusal = Callable[[M], DaogouError | None]
 class DirectoryServicer:
     """Implements daogou.members.v1.DirectoryService."""
 
-    def __init__(self, store: DirectoryStore, regions: RegionStore, sealer: IdentitySealer, now: Now) -> None:
+    def __init__(
+        self,
+        store: DirectoryStore,
+        regions: RegionStore,
+        answering: AnsweringStore,
+        sealer: IdentitySealer,
+        now: Now,
+    ) -> None:
         self._store = store
         self._regions = regions
+        self._answering = answering
         self._guide = guide_kind(sealer)
         self._digest = sealer.digest
         self._now = now
@@ -131,25 +141,31 @@ class DirectoryServicer:
 
     async def GetGuide(self, request: pb.GetGuideRequest, context: Any) -> pb.GetGuideResponse:
         found = await self._store.find(self._guide, request.brand_id, request.guide_id)
-        return pb.GetGuideResponse(guide=self._guide.to_message(found))
+        [guide] = await self._read(request.brand_id, [found])
+        return pb.GetGuideResponse(guide=guide)
 
     async def BatchGetGuides(
         self, request: pb.BatchGetGuidesRequest, context: Any
     ) -> pb.BatchGetGuidesResponse:
         found = await self._store.find_many(self._guide, request.brand_id, list(set(request.guide_ids)))
+        guides = dict(zip(found, await self._read(request.brand_id, list(found.values())), strict=True))
         result = pb.BatchGetGuidesResponse.Result
         unknown = to_item_error(NotFound("GUIDE_UNKNOWN", "no guide of this brand has that id"))
         return pb.BatchGetGuidesResponse(
             results=[
-                result(guide=self._guide.to_message(found[guide_id]))
-                if guide_id in found
-                else result(error=unknown)
+                result(guide=guides[guide_id]) if guide_id in guides else result(error=unknown)
                 for guide_id in request.guide_ids
             ]
         )
 
     async def UpdateGuide(self, request: pb.UpdateGuideRequest, context: Any) -> pb.UpdateGuideResponse:
-        guide = await self._update(self._guide, request.guide_id, request, request.guide)
+        named = pb.Guide(
+            member_id=request.guide.member_id if "member_id" in request.update_mask.paths else ""
+        )
+        refusal = await guide_members.refusal(self._answering, request.brand_id, [named])
+        guide = await self._update(
+            self._guide, request.guide_id, request, request.guide, lambda _: refusal(named)
+        )
         return pb.UpdateGuideResponse(guide=guide)
 
     async def MoveGuide(self, request: pb.MoveGuideRequest, context: Any) -> pb.MoveGuideResponse:
@@ -178,7 +194,14 @@ class DirectoryServicer:
         guides, token = await self._list(
             self._guide, request.brand_id, request.page_size, request.page_token, only
         )
+        await guide_members.follow(self._answering, request.brand_id, guides)
         return pb.ListGuidesResponse(guides=guides, next_page_token=token)
+
+    async def _read(self, brand_id: str, documents: Sequence[Document]) -> list[pb.Guide]:
+        """Guides as they are told to whoever reads them."""
+        guides = [self._guide.to_message(document) for document in documents]
+        await guide_members.follow(self._answering, brand_id, guides)
+        return guides
 
     async def _open(
         self, brand_id: str, request_id: str, stores: Sequence[pb.Store], *, prefix: str = ""
@@ -193,9 +216,10 @@ class DirectoryServicer:
         named = [guide.store_id for guide in guides if is_id(guide.store_id)]
         known = await self._store.find_many(STORE, brand_id, named)
         unknown = NotFound("STORE_UNKNOWN", "the store does not exist in this brand")
+        member_refusal = await guide_members.refusal(self._answering, brand_id, guides)
 
         def refusal(guide: pb.Guide) -> DaogouError | None:
-            return None if guide.store_id in known else unknown
+            return member_refusal(guide) if guide.store_id in known else unknown
 
         return await self._create(self._guide, brand_id, request_id, guides, refusal, prefix=prefix)
 

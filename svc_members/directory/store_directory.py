@@ -28,6 +28,12 @@ INDEXES = (
     ),
     Index("stores", "by_region", [("brand_id", 1), ("region_id", 1)]),
     Index("guides", "by_store", [("brand_id", 1), ("store_id", 1), ("guide_id", 1)]),
+    Index(
+        "guides",
+        "by_member",
+        [("brand_id", 1), ("member_id", 1)],
+        {"partialFilterExpression": {"member_id": {"$gt": ""}}},
+    ),
 )
 
 

@@ -11,10 +11,11 @@ from chassis.errors import Invalid, NotFound, Refused, Violation, invalid_fields
 from chassis.ids import derived_id
 from chassis.mongo import idempotency
 from chassis.mongo.connection import Document
+from chassis.rpc.cursors import PAGE_SIZE_DEFAULT
 from chassis.times import from_timestamp, to_timestamp
 from daogou.members.v1 import handover_pb2 as pb
 from svc_members.directory.entities import Kind, check_employed, guide_kind
-from svc_members.directory.paging import PAGE_SIZE_DEFAULT, opened_page_token, page_token
+from svc_members.directory.paging import opened_page_token, page_token
 from svc_members.directory.store_directory import DirectoryStore
 from svc_members.handover.handovers import Handovers
 from svc_members.handover.store_handover import LEASE, NOT_OFFERED, HandoverStore

@@ -10,11 +10,15 @@ from chassis.mongo.connection import Database, Document
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Who answers for an id. `guide_id`: the guide whose member he is; empty: nobody's."""
+    """Who answers for an id, and for which others (`absorbed`).
+
+    `guide_id`: the guide whose member he is; empty: nobody's.
+    """
 
     member_id: str
     guide_id: str
     erased: bool
+    absorbed: tuple[str, ...] = ()
 
 
 class AnsweringStore:
@@ -46,11 +50,16 @@ class AnsweringStore:
 
     async def _read(self, brand_id: str, member_ids: Collection[str]) -> dict[str, Document]:
         ids = [f"{brand_id}|{member_id}" for member_id in member_ids]
-        fields = {"member_id": 1, "merged_into": 1, "erased_time": 1, "standing.guide_id": 1}
+        fields = {"member_id": 1, "merged_into": 1, "erased_time": 1, "standing.guide_id": 1, "absorbed": 1}
         found = await self._members.find({"_id": {"$in": ids}}, fields).to_list(None)
         return {member["member_id"]: member for member in found}
 
 
 def _answering(member: Document) -> Answering:
     standing = member.get("standing") or {}
-    return Answering(member["member_id"], standing.get("guide_id", ""), "erased_time" in member)
+    return Answering(
+        member_id=member["member_id"],
+        guide_id=standing.get("guide_id", ""),
+        erased="erased_time" in member,
+        absorbed=tuple(member.get("absorbed", ())),
+    )

@@ -77,6 +77,9 @@ class ErasureStore:
             await self._erase_member(await self._find(brand_id, member_id, started), now, started)
         await self._erase_identities(brand_id, ids, started)
         whose = {"brand_id": brand_id, "member_id": {"$in": ids}}
+        # Who he was to the staff goes too: the ids that stay in ledgers would have a name by it.
+        no_member = {"$set": {"member_id": ""}, "$inc": {"rev": 1}}
+        await self._database["guides"].update_many(whose, no_member, session=started)
         for collection in MOVED_WITH_MEMBER:
             await self._database[collection].delete_many(whose, session=started)
         # Reasons are written by people, and may name somebody.

@@ -20,6 +20,8 @@ from chassis.sealing import KeyRing, Sealer
 from svc_commission.background import Rounds
 from svc_commission.ledger.store_journal import JournalStore
 from svc_commission.members_client import MembersClient
+from svc_commission.month.leases import Leases
+from svc_commission.month.store_month import MonthStore
 from svc_commission.order import store_first_purchase, store_order
 from svc_commission.order.attributor import RETRY_AFTER
 from svc_commission.order.ingest import Ingest
@@ -194,7 +196,14 @@ class Books:
         self._journal = JournalStore(database)
         members = MembersClient(channel)
         self._ingest = Ingest(
-            self.orders, PlanStore(database), self.firsts, members, SEALER, lambda: self.now, new_id
+            self.orders,
+            PlanStore(database),
+            self.firsts,
+            members,
+            SEALER,
+            lambda: self.now,
+            new_id,
+            Leases(MonthStore(database), lease_s=10.0),
         )
         self.rounds = Rounds(self.orders, self.firsts, self._ingest, lambda: self.now)
 

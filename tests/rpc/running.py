@@ -54,6 +54,10 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
+    # A service that was killed is found again as soon as it is back.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
 )
 
 Metadata = tuple[tuple[str, str], ...]
@@ -141,7 +145,7 @@ class Running:
         self.canaries = Canaries()
         self._plain: dict[str, grpc.aio.Channel] = {}
         self._bearing: dict[tuple[str, Metadata], grpc.aio.Channel] = {}
-        self._callers: dict[tuple[str, str, str, str, str], Caller] = {}
+        self._callers: dict[tuple[str, ...], Caller] = {}
         self._mongo: MongoClient[dict[str, Any]] = MongoClient(stack.mongo.uri, tz_aware=True)
         self._shift = timedelta(0)
 
@@ -168,12 +172,20 @@ class Running:
         return self._bearing[service, metadata]
 
     def caller(
-        self, role: str, *, brand: str = "", region: str = "", store: str = "", guide: str = ""
+        self,
+        role: str,
+        *,
+        brand: str = "",
+        region: str = "",
+        store: str = "",
+        guide: str = "",
+        subject: str = "",
     ) -> Caller:
-        """Somebody of a role."""
-        key = (role, brand, region, store, guide)
+        """Somebody of a role; with another subject, another person."""
+        ids = {"brand": brand, "region": region, "store": store, "guide": guide, "subject": subject}
+        key = (role, *ids.values())
         if key not in self._callers:
-            bearer = token.mint(self.stack.keys, role, brand=brand, region=region, store=store, guide=guide)
+            bearer = token.mint(self.stack.keys, role, **ids)
             self.canaries.tokens.add(bearer)
             self._callers[key] = Caller(bearer, self._of)
         return self._callers[key]

@@ -8,15 +8,18 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from functools import reduce
 
-from svc_commission.order import documents
+from chassis.mongo.connection import Document
+from svc_commission.order import documents, sales
 from svc_commission.rules import admission, order
 from svc_commission.rules.admission import Admission
 from svc_commission.rules.event import Event, Kind, Line, RefundLine
-from svc_commission.rules.order import Account, Books, Circumstances, Target
+from svc_commission.rules.order import Account, Books, Circumstances
 from svc_commission.rules.plan import BASIS_POINTS, Base
+from svc_commission.rules.sales_credit import NOTHING, Amounts
 from tests.strategies import MONTH_STARTS, History
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -62,17 +65,21 @@ def details_of(history: History, line_id: str) -> tuple[Line, int, int]:
     return lines[0], sum(line.paid_minor for line in lines), sum(line.subsidy_minor for line in lines)
 
 
-def journal_of(history: History, arriving: Sequence[Sequence[Event]]) -> list[dict[str, object]]:
-    """The entries that are recorded when events arrive in calls, repeats among them.
+def journal_of(
+    history: History, arriving: Sequence[Sequence[Event]]
+) -> tuple[list[Document], list[Document]]:
+    """The entries and sales that are recorded when events arrive in calls, repeats among them.
 
-    Does between calls what the service does: keeps events and targets as documents, admits each event by
-    its id and hash, and posts target minus what was posted. Until the last call the order passes for a
-    first purchase and nobody has looked whether to confirm; after it both are as in the history.
+    Does between calls what the service does: keeps events, targets and credits as documents, admits each
+    event by its id and hash, and tells what is to be minus what was told. Until the last call the order
+    passes for a first purchase and nobody has looked whether to confirm; after it both are as in the history.
     """
     stored: dict[str, Event] = {}
     hashes: dict[str, bytes] = {}
-    posted: list[dict[str, object]] = []
-    entries: list[dict[str, object]] = []
+    posted: list[Document] = []
+    entries: list[Document] = []
+    counted: list[Document] = []
+    key: Document = {"_id": "brand|00|POS|1", "brand_id": "brand", "currency_code": "CNY"}
     for rev, call in enumerate([*arriving, []], start=1):
         for event in call:
             body = repr(event).encode()
@@ -83,24 +90,22 @@ def journal_of(history: History, arriving: Sequence[Sequence[Event]]) -> list[di
         books = books_of(so_far)
         new = order.differences(books.targets, documents.targets_of(posted))
         posted = documents.target_documents(books.targets)
-        key = {"_id": "brand|00|POS|1", "brand_id": "brand", "rev": rev, "currency_code": "CNY"}
-        entries += documents.entry_documents(key, history.attribution, new, list(stored), NOW)
-    return entries
+        key["rev"] = rev
+        counted += sales.tell(key, books.sales_credits, NOW)
+        entries += documents.entry_documents(key, history.attribution, new, list(stored), NOW, None)
+    return entries, counted
 
 
 def any_arrival_gives_the_same_books(history: History, arriving: Sequence[Sequence[Event]]) -> None:
-    """Order, repeats and grouping of what arrives change no balance of any line, payee and month."""
-    posted: Counter[Target] = Counter()
-    for entry in journal_of(history, arriving):
-        postings = entry["postings"]
-        assert isinstance(postings, list)
-        assert sum(one["amount_minor"] for one in postings) == 0, "an entry that does not balance"
-        for one in postings:
-            month = documents.month_of(str(entry["posting_month"]))
-            posted[Target(one["line_id"], Account(one["account"]), one["payee"], month)] += one[
-                "amount_minor"
-            ]
-    assert {target: amount for target, amount in posted.items() if amount} == books_of(history).targets
+    """Order, repeats and grouping of what arrives change no balance of any line, payee and month.
+
+    Nor what is counted for anybody on any day.
+    """
+    entries, counted = journal_of(history, arriving)
+    assert not any(sum(one["amount_minor"] for one in entry["postings"]) for entry in entries), "unbalanced"
+    assert documents.posted(entries) == books_of(history).targets
+    assert sales.counted(counted) == books_of(history).sales_credits.each()
+    assert len({one["_id"] for one in counted}) == len(counted)
 
 
 def every_month_balances(history: History) -> None:
@@ -274,30 +279,66 @@ def goodwill_is_borne_by_what_remains_paid(history: History) -> None:
             assert (2 * most - 1) * remaining[other] <= (2 * least + 1) * remaining[one]
 
 
-def each_store_is_credited_once(history: History) -> None:
-    """Every store named by the sale is credited with paid minus refunded, once, however often named."""
-    books = books_of(history)
-    net = sum(line.paid_minor - line.refunded_minor for line in books.lines)
-    credited: Counter[str] = Counter()
-    for credit in books.sales_credits:
-        credited[credit.store_id] += credit.amount_minor
+def each_is_credited_once(history: History) -> None:
+    """Whoever has a part in the sale has what was paid and refunded counted once, however often named.
+
+    The stores, the guide who owns it, the guide who served, the brand. A pool is nobody.
+    """
     frozen = history.attribution
-    named = {frozen.selling_store_id, frozen.owner_store_id, frozen.flagship_store_id} - {""}
-    assert {store: amount for store, amount in credited.items() if amount} == (
-        dict.fromkeys(named, net) if net else {}
+    named = {frozen.selling_store_id, frozen.owner_store_id, frozen.flagship_store_id, "the brand"}
+    named |= {payee.removeprefix("guide:") for payee in (frozen.owner, frozen.serving)} - {"pool:east"}
+    counted: Counter[str] = Counter()
+    orders: Counter[str] = Counter()
+    for (subject, _), amounts in books_of(history).sales_credits.each().items():
+        counted[subject.subject_id or "the brand"] += amounts.net_minor
+        orders[subject.subject_id or "the brand"] += amounts.order_count
+    net = sum(line.paid_minor - line.refunded_minor for line in books_of(history).lines)
+    assert {name: amount for name, amount in counted.items() if amount} == (
+        dict.fromkeys(named - {""}, net) if net else {}
     )
+    assert set(orders.values()) <= {0, 1}
 
 
 def credits_fall_on_the_day(history: History) -> None:
-    """A sale counts on the day it is paid, a refund on the day it is refunded, by the brand's calendar."""
-    in_months: Counter[date] = Counter()
-    for credit in books_of(history).sales_credits:
-        if credit.store_id == history.attribution.selling_store_id:
-            in_months[credit.date.replace(day=1)] += credit.amount_minor
+    """A sale counts on the day it is paid, a refund on the day it is refunded, by the brand's calendar.
+
+    Until any midnight there, what was paid, refunded and first paid before it has been counted.
+    """
+    days = books_of(history).sales_credits.days
     for starts, first_day in months_of(history):
-        before = books_of(history.of([one for one in history.events if one.happened_time < starts]))
-        net = sum(line.paid_minor - line.refunded_minor for line in before.lines)
-        assert sum(amount for month, amount in in_months.items() if month < first_day) == net
+        for later in (timedelta(days=number) for number in (-1, 0, 1)):
+            past = [event for event in history.events if event.happened_time < starts + later]
+            lines = books_of(history.of(past)).lines
+            counted = [amounts for day, amounts in days.items() if day < first_day + later]
+            assert reduce(Amounts.plus, counted, NOTHING) == Amounts(
+                sum(line.paid_minor for line in lines),
+                sum(line.refunded_minor for line in lines),
+                any(event.kind is Kind.PAID for event in past),
+            )
+
+
+def credit_follows_the_attribution(history: History) -> None:
+    """Attributed anew, a sale is counted for those whose it is now as if it had always been theirs.
+
+    Whoever it was counted for before has nothing left of it, on any day.
+    """
+    frozen = history.attribution
+    anew = dataclasses.replace(
+        history,
+        attribution=dataclasses.replace(
+            frozen,
+            owner=frozen.serving or "guide:dee",
+            serving=frozen.serving and "guide:ann",
+            owner_store_id=frozen.selling_store_id,
+            selling_store_id="north",
+        ),
+    )
+    order_document: Document = {"_id": "brand|00|POS|1", "brand_id": "brand", "currency_code": "CNY"}
+    counted: list[Document] = []
+    for rev, known in enumerate([history.of(history.events[::2]), history, anew, history, anew]):
+        order_document["rev"] = rev
+        counted += sales.tell(order_document, books_of(known).sales_credits, NOW)
+        assert sales.counted(counted) == books_of(known).sales_credits.each()
 
 
 def swapped(history: History, one: Event, other: Event) -> History:
@@ -328,8 +369,9 @@ LAWS = (
     a_full_refund_leaves_nothing,
     every_refunded_fen_is_accounted_for,
     goodwill_is_borne_by_what_remains_paid,
-    each_store_is_credited_once,
+    each_is_credited_once,
     credits_fall_on_the_day,
+    credit_follows_the_attribution,
     the_order_of_refunds_changes_nothing,
 )
 """Those that need nothing but a history."""

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from chassis.errors import Invalid
 from chassis.ids import derived_id
+from chassis.rpc.cursors import time_of
 from chassis.times import EPOCH
 from svc_members.binding import binding_watch
 from svc_members.binding.binding_watch import FROM_START, OVERLAP, Told, Watch
 from svc_members.binding.resume_token import opened_resume_token, resume_token
 from svc_members.binding.store_binding_watch import Recorded
-from svc_members.care.cursors import time_of
 from svc_members.rules import binding
 from svc_members.rules.binding import Policy, Row, Scan, Snatch
 from svc_members.rules.changes import Place, Progress, changes

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import Invalid
+from chassis.rpc.cursors import Cursors, milliseconds, time_of
 from chassis.sealing import KeyRing, Sealer
 from daogou.members.v1.follow_up_pb2 import ListContactsRequest
 from daogou.members.v1.member_search_pb2 import SearchMembersRequest
 from daogou.members.v1.tag_pb2 import ListTagsRequest
-from svc_members.care.cursors import Cursors, milliseconds, time_of
 
 CURSORS = Cursors(Sealer(KeyRing("k1", {"k1": b"1" * 32}), b"i" * 32).digest)
 SEARCH = SearchMembersRequest(brand_id="a" * 16, tag="vip", page_size=10)

@@ -13,8 +13,10 @@ from svc_commission.rules import order
 from svc_commission.rules.attribution import Attribution, OwnerBasis
 from svc_commission.rules.event import Event, Kind, Line, RefundLine
 from svc_commission.rules.line import LineBooks, Totals
-from svc_commission.rules.order import Account, Books, SalesCredit, Target
+from svc_commission.rules.order import Account, Books, Target
 from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule, Share
+from svc_commission.rules.posting import PostingKind
+from svc_commission.rules.sales_credit import BRAND, Amounts, Role, Subject
 from tests.strategies import History, arrivals, held_histories, histories, paid_histories
 from tests.unit import order_laws as laws
 
@@ -86,15 +88,21 @@ def test_goodwill_is_borne_by_what_remains_paid(history: History) -> None:
 
 
 @given(paid_histories())
-def test_each_store_is_credited_once(history: History) -> None:
-    """Sales credit is paid minus refunded for each store of the sale, also for one that is two of them."""
-    laws.each_store_is_credited_once(history)
+def test_each_is_credited_once(history: History) -> None:
+    """Sales credit is paid minus refunded for each store and guide of the sale, also for one that is two."""
+    laws.each_is_credited_once(history)
 
 
 @given(paid_histories())
 def test_credits_fall_on_the_day_of_payment_and_of_refund(history: History) -> None:
     """A month's ranking of stores does not change when goods come back in the next."""
     laws.credits_fall_on_the_day(history)
+
+
+@given(paid_histories())
+def test_credit_follows_the_attribution(history: History) -> None:
+    """Nobody keeps the credit of a sale that turned out to be another's."""
+    laws.credit_follows_the_attribution(history)
 
 
 @given(paid_histories())
@@ -182,10 +190,10 @@ def test_months_are_those_of_the_refund() -> None:
     found = books(PAID, refund(1, 30, A=6000))
     march, april = date(2026, 3, 1), date(2026, 4, 1)
     assert found.targets == {
-        Target("A", Account.PAYABLE, "guide:ann", march): -1000,
-        Target("A", Account.EXPENSE, "", march): 1000,
-        Target("A", Account.PAYABLE, "guide:ann", april): 600,
-        Target("A", Account.EXPENSE, "", april): -600,
+        Target("A", Account.PAYABLE, "guide:ann", march, PostingKind.EARNED): -1000,
+        Target("A", Account.EXPENSE, "", march, PostingKind.EARNED): 1000,
+        Target("A", Account.PAYABLE, "guide:ann", april, PostingKind.CLAWED_BACK): 600,
+        Target("A", Account.EXPENSE, "", april, PostingKind.CLAWED_BACK): -600,
     }
 
 
@@ -198,14 +206,20 @@ def test_a_month_begins_at_local_midnight() -> None:
     ]:
         found = books(Event("PAID:1", Kind.PAID, moment, lines=LINES))
         assert {target.month for target in found.targets} == {month}
-        assert found.sales_credits[0].date.replace(day=1) == month
+        [day] = found.sales_credits.days
+        assert day.replace(day=1) == month
 
 
 def test_both_the_store_and_the_flagship_are_credited_and_ann_is_owed_once() -> None:
-    """200.00 paid on Tmall: 200.00 of sales for the flagship and for Ann's store, 10.00 owed to Ann."""
+    """200.00 paid on Tmall: 200.00 of sales for the flagship, Ann's store and Ann, 10.00 owed to Ann."""
     found = books(PAID)
-    day = date(2026, 3, 10)
-    assert found.sales_credits == (SalesCredit("east", day, 20_000), SalesCredit("flagship", day, 20_000))
+    assert found.sales_credits.subjects == {
+        BRAND,
+        Subject(Role.STORE, "east"),
+        Subject(Role.STORE, "flagship"),
+        Subject(Role.OWNER, "ann"),
+    }
+    assert found.sales_credits.days == {date(2026, 3, 10): Amounts(20_000, 0, 1)}
     assert owed_to_ann(found) == 1000
 
 
@@ -236,7 +250,7 @@ def test_a_refund_dated_before_its_payment_counts_when_both_are_there() -> None:
     """The channel's clocks disagree: 60.00 of A refunded a day before A was paid is 6.00 less for Ann."""
     found = books(PAID, refund(1, -1, A=6000))
     assert owed_to_ann(found) == 400
-    assert {credit.amount_minor for credit in found.sales_credits} == {14_000}
+    assert found.sales_credits.days == {date(2026, 3, 10): Amounts(20_000, 6000, 1)}
     assert found.refund_excess_minor == 0
 
 
@@ -245,9 +259,10 @@ def test_what_is_refunded_beyond_payment_is_told_and_posts_nothing() -> None:
     found = books(PAID, refund(1, 1, A=13_000), refund(2, 2, 15_000))
     assert found.refund_excess_minor == 8000
     assert owed_to_ann(found) == 0
-    assert {credit.store_id: credit.amount_minor for credit in found.sales_credits} == {
-        "east": -10_000,
-        "flagship": -10_000,
+    assert found.sales_credits.days == {
+        date(2026, 3, 10): Amounts(20_000, 0, 1),
+        date(2026, 3, 11): Amounts(0, 10_000, 0),
+        date(2026, 3, 12): Amounts(0, 10_000, 0),
     }
 
 
@@ -313,7 +328,8 @@ def test_without_a_plan_a_sale_is_credited_and_nothing_is_owed() -> None:
     )
     found = order.fold([PAID], "POS", attribution, None)
     assert found.targets == {}
-    assert found.sales_credits == (SalesCredit("east", date(2026, 3, 10), 20_000),)
+    assert found.sales_credits.subjects == {BRAND, Subject(Role.STORE, "east")}
+    assert found.sales_credits.days == {date(2026, 3, 10): Amounts(20_000, 0, 1)}
 
 
 def test_the_first_matching_rule_of_the_plan_decides_each_line() -> None:

@@ -10,22 +10,35 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from svc_commission.rules import attribution as attribution_rules
 from svc_commission.rules import hold as holds
 from svc_commission.rules import line as line_rules
-from svc_commission.rules import order
+from svc_commission.rules import order, sales_credit
 from svc_commission.rules.apportion import apportion, round_half_up
-from svc_commission.rules.attribution import Attribution, Guide, OpenedLink
+from svc_commission.rules.attribution import Attribution, Guide, OpenedLink, StandingBinding, guide_of
 from svc_commission.rules.event import Event, Kind, Line
 from svc_commission.rules.line import Filled, LineBooks, Totals
 from svc_commission.rules.order import Account
-from svc_commission.rules.plan import Absent, Base, CostBearer, Hold, Match, PayeeRole, Purchase, Rule, Sale
+from svc_commission.rules.plan import (
+    Absent,
+    Base,
+    CostBearer,
+    Hold,
+    Match,
+    PayeeRole,
+    Purchase,
+    Rule,
+    Sale,
+    SelfPurchase,
+)
+from svc_commission.rules.sales_credit import Change, Role, SalesCredits, Subject, Tally
 from tests.strategies import History, arrivals, held_histories, paid_histories
 from tests.unit import order_laws as laws
 from tests.unit import plan_laws, sale_laws
@@ -105,9 +118,10 @@ def _each_rounded(total: int, weights: Mapping[str, int]) -> dict[str, int]:
     return {key: round_half_up(total * weight, whole) for key, weight in weights.items()}
 
 
-def _last_refund_alone(self: line_rules.Totals, event: Event) -> None:
+def _last_refund_alone(self: line_rules.Totals, event: Event, month: date) -> None:
     for one in event.lines if event.kind is Kind.PAID else ():
         self.paid[one.line_id] += one.paid_minor
+        self.paid_in.setdefault(one.line_id, Counter())[month] += one.paid_minor
         self.details.setdefault(one.line_id, one)
     if event.kind is Kind.REFUNDED:
         self.line_refunds = Counter({one.line_id: one.refunded_minor for one in event.refund_lines})
@@ -115,13 +129,13 @@ def _last_refund_alone(self: line_rules.Totals, event: Event) -> None:
     self.closed = self.closed or event.kind is Kind.CLOSED
 
 
-def _closing_ignored(self: line_rules.Totals, event: Event) -> None:
-    add(self, event)
+def _closing_ignored(self: line_rules.Totals, event: Event, month: date) -> None:
+    add(self, event, month)
     self.closed = False
 
 
-def _prices_of_placing_counted(self: line_rules.Totals, event: Event) -> None:
-    add(self, event)
+def _prices_of_placing_counted(self: line_rules.Totals, event: Event, month: date) -> None:
+    add(self, event, month)
     if event.kind is Kind.PAID:
         self.paid.update({one.line_id: 1 for one in event.lines})
 
@@ -167,7 +181,7 @@ def _first_month_only(targets: Mapping[order.Target, int], posted: Mapping[order
     return {target: amount for target, amount in targets.items() if target not in posted}
 
 
-add: Callable[[line_rules.Totals, Event], None] = line_rules.Totals.add
+add: Callable[[line_rules.Totals, Event, date], None] = line_rules.Totals.add
 books = line_rules.Totals.books
 book = order._Ledger.book
 confirm = order._Ledger.confirm
@@ -273,14 +287,9 @@ def _pieces_never_whole(
 
 def _gross_confirmed(self: order._Ledger, time: datetime) -> None:
     """Makes payable what was held at first, whatever has been taken back since."""
-    for key in self._owed:
-        held = [
-            -amount
-            for target, amount in self.targets.items()
-            if target.account is Account.HELD and (target.line_id, target.payee) == key and amount < 0
-        ]
-        self._owed[key] = max(sum(held), self._owed[key])
+    reversed_before, self._reversed = self._reversed, Counter()
     confirm(self, time)
+    self._reversed = reversed_before
 
 
 def _refunded_from_held_after(self: order._Ledger, time: datetime) -> None:
@@ -299,9 +308,9 @@ def _paid_out_twice(self: order._Ledger, time: datetime) -> None:
     confirm(self, time)
 
 
-def _never_held(self: order._Ledger, lines: Sequence[LineBooks], time: datetime) -> None:
+def _never_held(self: order._Ledger, lines: Sequence[LineBooks], month: date) -> None:
     self._account = Account.PAYABLE
-    book(self, lines, time)
+    book(self, lines, month)
 
 
 def _bearers_swapped(self: order._Ledger, rule: Rule) -> str:
@@ -357,6 +366,56 @@ def _strangers_have_every_tier(self: Match, sale: Sale, category_id: str, sku_id
     return admits(asked, sale, category_id, sku_id)
 
 
+# ---- for whom it is counted -------------------------------------------------------------------------
+
+
+happened = Tally.happened
+
+
+def _counted_at_every_payment(
+    self: Tally, event: Event, day: date, paid_minor: int, refunded_minor: int
+) -> None:
+    self._counted = False
+    happened(self, event, day, paid_minor, refunded_minor)
+
+
+def _counted_when_anything_happens(
+    self: Tally, event: Event, day: date, paid_minor: int, refunded_minor: int
+) -> None:
+    happened(self, replace(event, kind=Kind.PAID), day, paid_minor, refunded_minor)
+
+
+def _all_on_the_first_day(self: Tally, event: Event, day: date, paid_minor: int, refunded_minor: int) -> None:
+    happened(self, event, min([day, *self._days]), paid_minor, refunded_minor)
+
+
+def _refunds_taken_off_what_was_sold(
+    self: Tally, event: Event, day: date, paid_minor: int, refunded_minor: int
+) -> None:
+    happened(self, event, day, paid_minor - refunded_minor, 0)
+
+
+def _owner_and_serving_apart(attribution: Attribution) -> frozenset[Subject]:
+    serving = Subject(Role.SERVING, guide_of(attribution.serving))
+    return subjects_of(replace(attribution, serving="")) | ({serving} if serving.subject_id else set())
+
+
+def _pools_are_guides(attribution: Attribution) -> frozenset[Subject]:
+    return subjects_of(replace(attribution, owner=attribution.owner.replace("pool:", "guide:")))
+
+
+def _kept_by_whose_it_was(wanted: SalesCredits, told: SalesCredits) -> list[Change]:
+    return changes(wanted, replace(told, subjects=wanted.subjects & told.subjects))
+
+
+def _from_now_on_alone(wanted: SalesCredits, told: SalesCredits) -> list[Change]:
+    return changes(wanted, replace(told, subjects=wanted.subjects) if told.days else told)
+
+
+subjects_of = sales_credit.subjects_of
+changes = sales_credit.changes
+
+
 # ---- whose sale it is -------------------------------------------------------------------------------
 
 
@@ -376,7 +435,68 @@ def _where_she_began(self: Guide, time: datetime) -> str:
     return self.postings[0][1]
 
 
+without_buyer = attribution_rules.without_buyer
+decided_anew = attribution_rules.decided_anew
+
+
+def _paid_but_as_owner(
+    whole: Attribution, guides: Mapping[str, Guide], self_purchase: SelfPurchase
+) -> Attribution:
+    found = without_buyer(whole, guides, self_purchase)
+    others = {role: payee for role, payee in found.self_purchases.items() if role is not PayeeRole.OWNER}
+    return replace(found.filled_by({**found.payees(), **others}), self_purchases={})
+
+
+def _not_counted_for_her_store(
+    whole: Attribution, guides: Mapping[str, Guide], self_purchase: SelfPurchase
+) -> Attribution:
+    found = without_buyer(whole, guides, self_purchase)
+    return replace(found, owner_store_id="") if found.self_purchases else found
+
+
+def _the_next_in_line_owns(
+    whole: Attribution, guides: Mapping[str, Guide], self_purchase: SelfPurchase
+) -> Attribution:
+    found = without_buyer(whole, guides, self_purchase)
+    return found if found.owner else replace(found, owner=found.serving)
+
+
+def _never_paid(whole: Attribution, guides: Mapping[str, Guide], _plan: SelfPurchase) -> Attribution:
+    return without_buyer(whole, guides, SelfPurchase.NOTHING)
+
+
+def _once_withheld_for_ever(frozen: Attribution, bound: StandingBinding, known_at: datetime) -> Attribution:
+    return decided_anew(replace(frozen, self_purchases={}), bound, known_at)
+
+
+def _the_owner_stays(frozen: Attribution, bound: StandingBinding, known_at: datetime) -> Attribution:
+    found = decided_anew(frozen, bound, known_at)
+    return found if found.binding_id else replace(found, owner=frozen.owner, owner_basis=frozen.owner_basis)
+
+
 FAULTS: dict[str, tuple[object, str, object]] = {
+    "a guide paid for what she buys, but for owning it": (
+        attribution_rules,
+        "without_buyer",
+        _paid_but_as_owner,
+    ),
+    "what a guide buys not counted for her store": (
+        attribution_rules,
+        "without_buyer",
+        _not_counted_for_her_store,
+    ),
+    "what a guide buys owned by who served her": (
+        attribution_rules,
+        "without_buyer",
+        _the_next_in_line_owns,
+    ),
+    "a plan that pays guides for what they buy ignored": (attribution_rules, "without_buyer", _never_paid),
+    "roles once withheld, withheld for ever": (
+        attribution_rules,
+        "decided_anew",
+        _once_withheld_for_ever,
+    ),
+    "an owner who stays without a binding": (attribution_rules, "decided_anew", _the_owner_stays),
     "fractions of a fen cut off": (line_rules, "round_half_up", _floor),
     "halves rounded to even": (line_rules, "round_half_up", _half_to_even),
     "fractions of a fen rounded up": (line_rules, "round_half_up", _up),
@@ -426,6 +546,18 @@ FAULTS: dict[str, tuple[object, str, object]] = {
     "always counted from payment": (holds, "confirm_time", _always_from_payment),
     "a first purchase repeated": (Match, "admits", _first_is_repeat_too),
     "strangers of every tier": (Match, "admits", _strangers_have_every_tier),
+    "an order counted at every payment": (Tally, "happened", _counted_at_every_payment),
+    "an order counted without a payment": (Tally, "happened", _counted_when_anything_happens),
+    "refunds counted on the day of the sale": (Tally, "happened", _all_on_the_first_day),
+    "refunds taken off what was sold": (Tally, "happened", _refunds_taken_off_what_was_sold),
+    "a sale counted twice for who owns it and served": (
+        sales_credit,
+        "subjects_of",
+        _owner_and_serving_apart,
+    ),
+    "a pool's sales counted for a guide": (sales_credit, "subjects_of", _pools_are_guides),
+    "credit left to whose the sale was": (sales_credit, "changes", _kept_by_whose_it_was),
+    "credit of the past not moved": (sales_credit, "changes", _from_now_on_alone),
     "a share link opened after the order": (OpenedLink, "counts", _opened_after_the_order_too),
     "a share link of last year": (OpenedLink, "counts", _opened_at_any_time_before),
     "the manager of where she is now": (Guide, "store_at", _where_she_is_now),

@@ -27,6 +27,7 @@ from svc_commission.rules.plan import (
     Rule,
     Share,
 )
+from svc_commission.rules.posting import PostingKind
 from tests.strategies import LONG_AFTER, History, held_histories, paid_histories
 from tests.unit import plan_laws as laws
 
@@ -298,8 +299,8 @@ def test_a_purchase_that_turns_out_not_to_be_the_first_gives_the_difference_back
     displaced = books(paid(10_000), rules=(first, repeat))
     assert (owed(as_first, Account.PAYABLE), owed(displaced, Account.PAYABLE)) == (1000, 200)
     assert order.differences(displaced.targets, as_first.targets) == {
-        Target("A", Account.EXPENSE, "", MARCH): -800,
-        Target("A", Account.PAYABLE, "guide:ann", MARCH): 800,
+        Target("A", Account.EXPENSE, "", MARCH, PostingKind.EARNED): -800,
+        Target("A", Account.PAYABLE, "guide:ann", MARCH, PostingKind.EARNED): 800,
     }
 
 
@@ -321,8 +322,8 @@ def test_the_cost_is_the_brands_the_sellers_or_the_recruiters(
     """Who had no binding was recruited by nobody: then the store that sold bears it."""
     found = books(paid(10_000), cost_bearer=bearer, of=sale(owner_store_id=binding_store))
     assert found.targets == {
-        Target("A", Account.EXPENSE, expected, MARCH): 1000,
-        Target("A", Account.PAYABLE, "guide:ann", MARCH): -1000,
+        Target("A", Account.EXPENSE, expected, MARCH, PostingKind.EARNED): 1000,
+        Target("A", Account.PAYABLE, "guide:ann", MARCH, PostingKind.EARNED): -1000,
     }
 
 
@@ -383,18 +384,25 @@ def test_a_refund_takes_from_what_is_held_before_the_confirmation_and_from_what_
     """
     events = [paid(10_000), received(10), refund(1, 15, 4000), refund(2, 30, 2000)]
     found = books(*events, hold=WEEK, around=LOOKED)
+    earned, back, confirmed = PostingKind.EARNED, PostingKind.CLAWED_BACK, PostingKind.CONFIRMED
+    in_march = {
+        Target("A", Account.EXPENSE, "", MARCH, earned): 1000,
+        Target("A", Account.HELD, "guide:ann", MARCH, earned): -1000,
+        Target("A", Account.EXPENSE, "", MARCH, back): -400,
+        Target("A", Account.HELD, "guide:ann", MARCH, back): 400,
+    }
     assert found.targets == {
-        Target("A", Account.EXPENSE, "", MARCH): 600,
-        Target("A", Account.PAYABLE, "guide:ann", MARCH): -600,
-        Target("A", Account.EXPENSE, "", APRIL): -200,
-        Target("A", Account.PAYABLE, "guide:ann", APRIL): 200,
+        **in_march,
+        Target("A", Account.HELD, "guide:ann", MARCH, confirmed): 600,
+        Target("A", Account.PAYABLE, "guide:ann", MARCH, confirmed): -600,
+        Target("A", Account.EXPENSE, "", APRIL, back): -200,
+        Target("A", Account.PAYABLE, "guide:ann", APRIL, back): 200,
     }
     held = books(*events, hold=WEEK)
     assert held.targets == {
-        Target("A", Account.EXPENSE, "", MARCH): 600,
-        Target("A", Account.HELD, "guide:ann", MARCH): -600,
-        Target("A", Account.EXPENSE, "", APRIL): -200,
-        Target("A", Account.HELD, "guide:ann", APRIL): 200,
+        **in_march,
+        Target("A", Account.EXPENSE, "", APRIL, back): -200,
+        Target("A", Account.HELD, "guide:ann", APRIL, back): 200,
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis import settings
+from chassis import crash, settings
 from chassis.settings import ServiceSettings
 
 SECRET = "mongodb://root:hunter2@db/"
@@ -56,6 +56,7 @@ def test_what_a_service_needs_is_enough(environment: dict[str, str], monkeypatch
     assert config.mongodb_uri == SECRET
     assert config.mongo_driver == "motor"
     assert (config.testing, config.migrate_on_start, config.clock_shift_file) == (False, False, None)
+    assert config.crash_at == ""
 
 
 def test_a_setting_is_named_as_its_field(
@@ -122,6 +123,22 @@ def test_a_clock_is_shifted_in_tests_alone(
     assert "DAOGOU_TESTING=1" in told({**shifted, "DAOGOU_TESTING": "0"}, monkeypatch, capsys)
     config = loaded({**shifted, "DAOGOU_TESTING": "1"}, monkeypatch)
     assert config.clock_shift_file == tmp_path / "shift"
+
+
+def test_a_service_kills_itself_in_tests_alone(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And only where there is such a point; those there are are told."""
+    monkeypatch.setattr(crash, "_POINTS", {})
+    crash.point("orders_written")
+    armed = {**environment, "DAOGOU_CRASH_AT": "orders_written:2"}
+    assert "DAOGOU_TESTING=1" in told(armed, monkeypatch, capsys)
+    assert "DAOGOU_TESTING=1" in told({**armed, "DAOGOU_TESTING": "0"}, monkeypatch, capsys)
+    unknown = {**armed, "DAOGOU_TESTING": "1", "DAOGOU_CRASH_AT": "orders_eaten"}
+    said = told(unknown, monkeypatch, capsys)
+    assert said.startswith("DAOGOU_CRASH_AT:")
+    assert "orders_written" in said
+    assert loaded({**armed, "DAOGOU_TESTING": "1"}, monkeypatch).crash_at == "orders_written:2"
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "127.0.0.1:65535", "[::1]:50051", "localhost:50051"])

@@ -38,6 +38,10 @@ class _AccountEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Account.Value
     """What the brand owes to a payee."""
     ACCOUNT_HELD: _Account.ValueType  # 3
     """What a payee has earned and is held until the goods are kept."""
+    ACCOUNT_PAID: _Account.ValueType  # 4
+    """What was paid out to a payee."""
+    ACCOUNT_CLEARING: _Account.ValueType  # 5
+    """What stands against the opening balances that came from another system."""
 
 class Account(_Account, metaclass=_AccountEnumTypeWrapper):
     """An account of the ledger."""
@@ -50,7 +54,59 @@ ACCOUNT_PAYABLE: Account.ValueType  # 2
 """What the brand owes to a payee."""
 ACCOUNT_HELD: Account.ValueType  # 3
 """What a payee has earned and is held until the goods are kept."""
+ACCOUNT_PAID: Account.ValueType  # 4
+"""What was paid out to a payee."""
+ACCOUNT_CLEARING: Account.ValueType  # 5
+"""What stands against the opening balances that came from another system."""
 Global___Account: _TypeAlias = Account  # noqa: Y015
+
+class _PostingKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PostingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PostingKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POSTING_KIND_UNSPECIFIED: _PostingKind.ValueType  # 0
+    """Never used."""
+    POSTING_KIND_EARNED: _PostingKind.ValueType  # 1
+    """Something was earned."""
+    POSTING_KIND_CLAWED_BACK: _PostingKind.ValueType  # 2
+    """Something that was earned is taken back, as the customer was paid back."""
+    POSTING_KIND_CONFIRMED: _PostingKind.ValueType  # 3
+    """What was held becomes payable: two postings that cancel."""
+    POSTING_KIND_ADJUSTED: _PostingKind.ValueType  # 4
+    """A correction by two persons."""
+    POSTING_KIND_POOL_SHARED: _PostingKind.ValueType  # 5
+    """What a store's pool had earned is shared out among its staff."""
+    POSTING_KIND_OPENING_BALANCE: _PostingKind.ValueType  # 6
+    """What was owed by another system, from which the brand comes."""
+    POSTING_KIND_WRITTEN_OFF: _PostingKind.ValueType  # 7
+    """What a guide who left still had to give back is borne by the brand."""
+    POSTING_KIND_PAID_OUT: _PostingKind.ValueType  # 8
+    """It was paid out."""
+
+class PostingKind(_PostingKind, metaclass=_PostingKindEnumTypeWrapper):
+    """What a posting does for whom it is posted."""
+
+POSTING_KIND_UNSPECIFIED: PostingKind.ValueType  # 0
+"""Never used."""
+POSTING_KIND_EARNED: PostingKind.ValueType  # 1
+"""Something was earned."""
+POSTING_KIND_CLAWED_BACK: PostingKind.ValueType  # 2
+"""Something that was earned is taken back, as the customer was paid back."""
+POSTING_KIND_CONFIRMED: PostingKind.ValueType  # 3
+"""What was held becomes payable: two postings that cancel."""
+POSTING_KIND_ADJUSTED: PostingKind.ValueType  # 4
+"""A correction by two persons."""
+POSTING_KIND_POOL_SHARED: PostingKind.ValueType  # 5
+"""What a store's pool had earned is shared out among its staff."""
+POSTING_KIND_OPENING_BALANCE: PostingKind.ValueType  # 6
+"""What was owed by another system, from which the brand comes."""
+POSTING_KIND_WRITTEN_OFF: PostingKind.ValueType  # 7
+"""What a guide who left still had to give back is borne by the brand."""
+POSTING_KIND_PAID_OUT: PostingKind.ValueType  # 8
+"""It was paid out."""
+Global___PostingKind: _TypeAlias = PostingKind  # noqa: Y015
 
 class _OwnerBasis:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -68,6 +124,10 @@ class _OwnerBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OwnerBasis
     """He was nobody's, and had opened a share link of hers."""
     OWNER_BASIS_SERVING_GUIDE: _OwnerBasis.ValueType  # 4
     """He was nobody's, and she served him."""
+    OWNER_BASIS_SELF_PURCHASE: _OwnerBasis.ValueType  # 5
+    """Nobody is: she who would be, for one of the reasons above, bought it herself,
+    and the plan pays nothing for that.
+    """
 
 class OwnerBasis(_OwnerBasis, metaclass=_OwnerBasisEnumTypeWrapper):
     """Why the owner is the owner."""
@@ -82,7 +142,39 @@ OWNER_BASIS_SHARE_LINK: OwnerBasis.ValueType  # 3
 """He was nobody's, and had opened a share link of hers."""
 OWNER_BASIS_SERVING_GUIDE: OwnerBasis.ValueType  # 4
 """He was nobody's, and she served him."""
+OWNER_BASIS_SELF_PURCHASE: OwnerBasis.ValueType  # 5
+"""Nobody is: she who would be, for one of the reasons above, bought it herself,
+and the plan pays nothing for that.
+"""
 Global___OwnerBasis: _TypeAlias = OwnerBasis  # noqa: Y015
+
+class _GuideCreditRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GuideCreditRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GuideCreditRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GUIDE_CREDIT_ROLE_UNSPECIFIED: _GuideCreditRole.ValueType  # 0
+    """Never used."""
+    GUIDE_CREDIT_ROLE_OWNER: _GuideCreditRole.ValueType  # 1
+    """The sale is hers: she fills the role OWNER."""
+    GUIDE_CREDIT_ROLE_SERVING: _GuideCreditRole.ValueType  # 2
+    """She served the customer, and the sale is not hers."""
+    GUIDE_CREDIT_ROLE_OWNER_AND_SERVING: _GuideCreditRole.ValueType  # 3
+    """Both: the sale counts once."""
+
+class GuideCreditRole(_GuideCreditRole, metaclass=_GuideCreditRoleEnumTypeWrapper):
+    """In which role a sale counts for a guide."""
+
+GUIDE_CREDIT_ROLE_UNSPECIFIED: GuideCreditRole.ValueType  # 0
+"""Never used."""
+GUIDE_CREDIT_ROLE_OWNER: GuideCreditRole.ValueType  # 1
+"""The sale is hers: she fills the role OWNER."""
+GUIDE_CREDIT_ROLE_SERVING: GuideCreditRole.ValueType  # 2
+"""She served the customer, and the sale is not hers."""
+GUIDE_CREDIT_ROLE_OWNER_AND_SERVING: GuideCreditRole.ValueType  # 3
+"""Both: the sale counts once."""
+Global___GuideCreditRole: _TypeAlias = GuideCreditRole  # noqa: Y015
 
 @_typing.final
 class Payee(_message.Message):
@@ -126,15 +218,25 @@ class Posting(_message.Message):
     PAYEE_FIELD_NUMBER: _builtins.int
     LINE_ID_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ORIGIN_MONTH_FIELD_NUMBER: _builtins.int
     account: Global___Account.ValueType
     """The account."""
     line_id: _builtins.str
     """The order's line."""
     amount_minor: _builtins.int
     """Minor units; a debit is positive, a credit negative."""
+    kind: Global___PostingKind.ValueType
+    """What it does."""
     @_builtins.property
     def payee(self) -> Global___Payee:
         """Whose account it is. Absent for EXPENSE that the brand bears."""
+
+    @_builtins.property
+    def origin_month(self) -> _date_pb2.Date:
+        """The month of the brand's calendar in which its cause lies: that of the entry,
+        or an earlier one that had been closed when it was recorded.
+        """
 
     def __init__(
         self,
@@ -143,10 +245,12 @@ class Posting(_message.Message):
         payee: Global___Payee | None = ...,
         line_id: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
+        kind: Global___PostingKind.ValueType = ...,
+        origin_month: _date_pb2.Date | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payee", b"payee"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin_month", b"origin_month", "payee", b"payee"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "amount_minor", b"amount_minor", "line_id", b"line_id", "payee", b"payee"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "amount_minor", b"amount_minor", "kind", b"kind", "line_id", b"line_id", "origin_month", b"origin_month", "payee", b"payee"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -163,8 +267,17 @@ class Entry(_message.Message):
     RECORDED_TIME_FIELD_NUMBER: _builtins.int
     CAUSE_EVENT_IDS_FIELD_NUMBER: _builtins.int
     POSTINGS_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     """Names the entry for ever."""
+    channel: _channel_pb2.Channel.ValueType
+    """The order's channel. Unspecified: it is of no order."""
+    order_id: _builtins.str
+    """The channel's id of the order. Empty: it is of no order."""
+    cause: _builtins.str
+    """Of an entry that is of no order, what it is for. Empty for orders."""
     @_builtins.property
     def posting_month(self) -> _date_pb2.Date:
         """The month of the brand's calendar that it counts in."""
@@ -176,13 +289,13 @@ class Entry(_message.Message):
     @_builtins.property
     def cause_event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The events that were new when it was posted; or CONFIRMED, where what was held
-        became payable, and NOT_FIRST_PURCHASE, where an earlier purchase of the
-        member became known.
+        became payable, NOT_FIRST_PURCHASE, where an earlier purchase of the member
+        became known, and REATTRIBUTED:{reattribution id}.
         """
 
     @_builtins.property
     def postings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Posting]:
-        """The postings. They sum to zero."""
+        """The postings. They sum to zero; in ListEntries, only those of the payee."""
 
     def __init__(
         self,
@@ -192,18 +305,51 @@ class Entry(_message.Message):
         recorded_time: _timestamp_pb2.Timestamp | None = ...,
         cause_event_ids: _abc.Iterable[_builtins.str] | None = ...,
         postings: _abc.Iterable[Global___Posting] | None = ...,
+        channel: _channel_pb2.Channel.ValueType = ...,
+        order_id: _builtins.str = ...,
+        cause: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["posting_month", b"posting_month", "recorded_time", b"recorded_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause_event_ids", b"cause_event_ids", "entry_id", b"entry_id", "posting_month", b"posting_month", "postings", b"postings", "recorded_time", b"recorded_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "cause_event_ids", b"cause_event_ids", "channel", b"channel", "entry_id", b"entry_id", "order_id", b"order_id", "posting_month", b"posting_month", "postings", b"postings", "recorded_time", b"recorded_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Entry: _TypeAlias = Entry  # noqa: Y015
 
 @_typing.final
+class WithheldRole(_message.Message):
+    """A role on a sale that a guide would fill, were she not the buyer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    PAYEE_FIELD_NUMBER: _builtins.int
+    role: _plan_pb2.PayeeRole.ValueType
+    """The role."""
+    @_builtins.property
+    def payee(self) -> Global___Payee:
+        """She."""
+
+    def __init__(
+        self,
+        *,
+        role: _plan_pb2.PayeeRole.ValueType = ...,
+        payee: Global___Payee | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payee", b"payee"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payee", b"payee", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithheldRole: _TypeAlias = WithheldRole  # noqa: Y015
+
+@_typing.final
 class Attribution(_message.Message):
-    """Whose sale an order is. Resolved once, then frozen."""
+    """Whose sale an order is. Resolved once, then frozen; what changes it later is a
+    reattribution (ReattributionService) that two persons agreed on.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -223,6 +369,7 @@ class Attribution(_message.Message):
     STORE_MANAGER_FIELD_NUMBER: _builtins.int
     MEMBER_TIER_FIELD_NUMBER: _builtins.int
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    SELF_PURCHASES_FIELD_NUMBER: _builtins.int
     member_id: _builtins.str
     """The buyer. Empty: unknown to the brand when the order was attributed."""
     binding_id: _builtins.str
@@ -245,7 +392,7 @@ class Attribution(_message.Message):
     """The campaign that the order came by. Empty: none."""
     @_builtins.property
     def owner(self) -> Global___Payee:
-        """Who fills the role OWNER."""
+        """Who fills the role OWNER. Absent: nobody, as she who would bought it herself."""
 
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
@@ -253,7 +400,9 @@ class Attribution(_message.Message):
 
     @_builtins.property
     def known_at_time(self) -> _timestamp_pb2.Timestamp:
-        """And as known at this one: when the order's first event was stored."""
+        """And as known at this one: when the order's first event was stored, or a
+        reattribution was proposed.
+        """
 
     @_builtins.property
     def serving(self) -> Global___Payee:
@@ -271,6 +420,12 @@ class Attribution(_message.Message):
     def store_manager(self) -> Global___Payee:
         """Who fills the role STORE_MANAGER, as the directory named her when the order
         was attributed.
+        """
+
+    @_builtins.property
+    def self_purchases(self) -> _containers.RepeatedCompositeFieldContainer[Global___WithheldRole]:
+        """The roles that nobody fills because the guide who would bought it herself, and
+        the plan pays nothing for that.
         """
 
     def __init__(
@@ -292,14 +447,49 @@ class Attribution(_message.Message):
         store_manager: Global___Payee | None = ...,
         member_tier: _builtins.str = ...,
         campaign_id: _builtins.str = ...,
+        self_purchases: _abc.Iterable[Global___WithheldRole] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "known_at_time", b"known_at_time", "owner", b"owner", "referrer_1", b"referrer_1", "referrer_2", b"referrer_2", "serving", b"serving", "store_manager", b"store_manager"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "binding_id", b"binding_id", "campaign_id", b"campaign_id", "flagship_store_id", b"flagship_store_id", "known_at_time", b"known_at_time", "member_id", b"member_id", "member_tier", b"member_tier", "owner", b"owner", "owner_basis", b"owner_basis", "owner_store_id", b"owner_store_id", "plan_id", b"plan_id", "referrer_1", b"referrer_1", "referrer_2", b"referrer_2", "selling_store_id", b"selling_store_id", "serving", b"serving", "store_manager", b"store_manager"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "binding_id", b"binding_id", "campaign_id", b"campaign_id", "flagship_store_id", b"flagship_store_id", "known_at_time", b"known_at_time", "member_id", b"member_id", "member_tier", b"member_tier", "owner", b"owner", "owner_basis", b"owner_basis", "owner_store_id", b"owner_store_id", "plan_id", b"plan_id", "referrer_1", b"referrer_1", "referrer_2", b"referrer_2", "self_purchases", b"self_purchases", "selling_store_id", b"selling_store_id", "serving", b"serving", "store_manager", b"store_manager"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Attribution: _TypeAlias = Attribution  # noqa: Y015
+
+@_typing.final
+class FormerAttribution(_message.Message):
+    """An attribution that was in force until a reattribution replaced it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    REPLACED_TIME_FIELD_NUMBER: _builtins.int
+    REATTRIBUTION_ID_FIELD_NUMBER: _builtins.int
+    reattribution_id: _builtins.str
+    """By which reattribution."""
+    @_builtins.property
+    def attribution(self) -> Global___Attribution:
+        """Whose sale it was."""
+
+    @_builtins.property
+    def replaced_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was replaced."""
+
+    def __init__(
+        self,
+        *,
+        attribution: Global___Attribution | None = ...,
+        replaced_time: _timestamp_pb2.Timestamp | None = ...,
+        reattribution_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "replaced_time", b"replaced_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "reattribution_id", b"reattribution_id", "replaced_time", b"replaced_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FormerAttribution: _TypeAlias = FormerAttribution  # noqa: Y015
 
 @_typing.final
 class SalesCredit(_message.Message):
@@ -312,10 +502,23 @@ class SalesCredit(_message.Message):
     STORE_ID_FIELD_NUMBER: _builtins.int
     DATE_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    SOLD_MINOR_FIELD_NUMBER: _builtins.int
+    REFUNDED_MINOR_FIELD_NUMBER: _builtins.int
+    ORDER_COUNT_FIELD_NUMBER: _builtins.int
     store_id: _builtins.str
     """The store."""
     amount_minor: _builtins.int
-    """Minor units; negative for a refund."""
+    """Sold minus refunded on that day, minor units; negative where more was
+    refunded.
+    """
+    sold_minor: _builtins.int
+    """Paid on that day, minor units."""
+    refunded_minor: _builtins.int
+    """Refunded on that day, minor units, 0 or more."""
+    order_count: _builtins.int
+    """1 on the day of the order's first payment, on which the order is counted; 0 on
+    others.
+    """
     @_builtins.property
     def date(self) -> _date_pb2.Date:
         """The day of the brand's calendar it counts in: that of the payment, or of the
@@ -328,14 +531,67 @@ class SalesCredit(_message.Message):
         store_id: _builtins.str = ...,
         date: _date_pb2.Date | None = ...,
         amount_minor: _builtins.int = ...,
+        sold_minor: _builtins.int = ...,
+        refunded_minor: _builtins.int = ...,
+        order_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["date", b"date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "date", b"date", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "date", b"date", "order_count", b"order_count", "refunded_minor", b"refunded_minor", "sold_minor", b"sold_minor", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SalesCredit: _TypeAlias = SalesCredit  # noqa: Y015
+
+@_typing.final
+class GuideSalesCredit(_message.Message):
+    """Sales credit (业绩) of a guide: a sale counted for her, in full and once. A
+    measure, never a posting.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUIDE_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DATE_FIELD_NUMBER: _builtins.int
+    SOLD_MINOR_FIELD_NUMBER: _builtins.int
+    REFUNDED_MINOR_FIELD_NUMBER: _builtins.int
+    ORDER_COUNT_FIELD_NUMBER: _builtins.int
+    guide_id: _builtins.str
+    """The guide."""
+    role: Global___GuideCreditRole.ValueType
+    """In which role."""
+    sold_minor: _builtins.int
+    """Paid on that day, minor units."""
+    refunded_minor: _builtins.int
+    """Refunded on that day, minor units, 0 or more."""
+    order_count: _builtins.int
+    """1 on the day of the order's first payment, on which the order is counted; 0 on
+    others.
+    """
+    @_builtins.property
+    def date(self) -> _date_pb2.Date:
+        """The day of the brand's calendar it counts in: that of the payment, or of the
+        refund.
+        """
+
+    def __init__(
+        self,
+        *,
+        guide_id: _builtins.str = ...,
+        role: Global___GuideCreditRole.ValueType = ...,
+        date: _date_pb2.Date | None = ...,
+        sold_minor: _builtins.int = ...,
+        refunded_minor: _builtins.int = ...,
+        order_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["date", b"date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["date", b"date", "guide_id", b"guide_id", "order_count", b"order_count", "refunded_minor", b"refunded_minor", "role", b"role", "sold_minor", b"sold_minor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuideSalesCredit: _TypeAlias = GuideSalesCredit  # noqa: Y015
 
 @_typing.final
 class SharedLine(_message.Message):
@@ -396,6 +652,8 @@ class ExplainedLine(_message.Message):
     SHARED_FIELD_NUMBER: _builtins.int
     PER_UNIT_MINOR_FIELD_NUMBER: _builtins.int
     RETURNED_QUANTITY_FIELD_NUMBER: _builtins.int
+    EARNED_ROUNDING_BP_FIELD_NUMBER: _builtins.int
+    DISTRIBUTABLE_ROUNDING_BP_FIELD_NUMBER: _builtins.int
     line_id: _builtins.str
     """The line."""
     rule_id: _builtins.str
@@ -424,6 +682,15 @@ class ExplainedLine(_message.Message):
     """Its rule's commission for each piece, minor units. 0: by rate."""
     returned_quantity: _builtins.int
     """Pieces that came back; all of them where all that was paid was refunded."""
+    earned_rounding_bp: _builtins.int
+    """What rounding added to what it earned, before the rule's floor and cap, in
+    ten-thousandths of a minor unit. Negative: it took. 0 for commission by the
+    piece, and where the rate follows from tiers.
+    """
+    distributable_rounding_bp: _builtins.int
+    """What `distributable_minor` is more than its exact amount, in ten-thousandths of
+    a minor unit. Negative: less.
+    """
     @_builtins.property
     def shared(self) -> _containers.RepeatedCompositeFieldContainer[Global___SharedLine]:
         """Who gets what of it."""
@@ -442,10 +709,12 @@ class ExplainedLine(_message.Message):
         shared: _abc.Iterable[Global___SharedLine] | None = ...,
         per_unit_minor: _builtins.int = ...,
         returned_quantity: _builtins.int = ...,
+        earned_rounding_bp: _builtins.int = ...,
+        distributable_rounding_bp: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distributable_minor", b"distributable_minor", "earned_minor", b"earned_minor", "line_id", b"line_id", "paid_minor", b"paid_minor", "per_unit_minor", b"per_unit_minor", "rate_bp", b"rate_bp", "refunded_minor", b"refunded_minor", "returned_quantity", b"returned_quantity", "reversed_minor", b"reversed_minor", "rule_id", b"rule_id", "shared", b"shared"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distributable_minor", b"distributable_minor", "distributable_rounding_bp", b"distributable_rounding_bp", "earned_minor", b"earned_minor", "earned_rounding_bp", b"earned_rounding_bp", "line_id", b"line_id", "paid_minor", b"paid_minor", "per_unit_minor", b"per_unit_minor", "rate_bp", b"rate_bp", "refunded_minor", b"refunded_minor", "returned_quantity", b"returned_quantity", "reversed_minor", b"reversed_minor", "rule_id", b"rule_id", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -689,6 +958,9 @@ class ExplainOrderResponse(_message.Message):
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     CONFIRM_TIME_FIELD_NUMBER: _builtins.int
     FIRST_PURCHASE_FIELD_NUMBER: _builtins.int
+    FORMER_ATTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    GUIDE_SALES_CREDITS_FIELD_NUMBER: _builtins.int
+    CREDITS_AGREE_FIELD_NUMBER: _builtins.int
     refund_excess_minor: _builtins.int
     """Refunded beyond what was paid, minor units. Posts nothing; more than 0 wants
     a person's look.
@@ -701,6 +973,10 @@ class ExplainOrderResponse(_message.Message):
     """Currency of all amounts."""
     first_purchase: _builtins.bool
     """Whether it is the member's first purchase."""
+    credits_agree: _builtins.bool
+    """Whether what PerformanceService counts of the order is what the events give
+    when computed afresh.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainOrderResponse.StoredEvent]:
         """The order's events, by the time they happened."""
@@ -729,6 +1005,16 @@ class ExplainOrderResponse(_message.Message):
         or received, or nothing is held on this channel.
         """
 
+    @_builtins.property
+    def former_attributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FormerAttribution]:
+        """Whose sale it was before, the oldest first. Empty: it was never reattributed."""
+
+    @_builtins.property
+    def guide_sales_credits(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuideSalesCredit]:
+        """The guides that the sale was counted for. The brand counts it once, with the
+        same amounts.
+        """
+
     def __init__(
         self,
         *,
@@ -742,11 +1028,326 @@ class ExplainOrderResponse(_message.Message):
         currency_code: _builtins.str = ...,
         confirm_time: _timestamp_pb2.Timestamp | None = ...,
         first_purchase: _builtins.bool = ...,
+        former_attributions: _abc.Iterable[Global___FormerAttribution] | None = ...,
+        guide_sales_credits: _abc.Iterable[Global___GuideSalesCredit] | None = ...,
+        credits_agree: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "confirm_time", b"confirm_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "books_agree", b"books_agree", "confirm_time", b"confirm_time", "currency_code", b"currency_code", "entries", b"entries", "events", b"events", "first_purchase", b"first_purchase", "lines", b"lines", "refund_excess_minor", b"refund_excess_minor", "sales_credits", b"sales_credits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "books_agree", b"books_agree", "confirm_time", b"confirm_time", "credits_agree", b"credits_agree", "currency_code", b"currency_code", "entries", b"entries", "events", b"events", "first_purchase", b"first_purchase", "former_attributions", b"former_attributions", "guide_sales_credits", b"guide_sales_credits", "lines", b"lines", "refund_excess_minor", b"refund_excess_minor", "sales_credits", b"sales_credits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainOrderResponse: _TypeAlias = ExplainOrderResponse  # noqa: Y015
+
+@_typing.final
+class ListEntriesRequest(_message.Message):
+    """Request of ListEntries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    GUIDE_ID_FIELD_NUMBER: _builtins.int
+    POOL_STORE_ID_FIELD_NUMBER: _builtins.int
+    POSTING_MONTH_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    guide_id: _builtins.str
+    """A guide's."""
+    pool_store_id: _builtins.str
+    """The pool's of a store."""
+    page_size: _builtins.int
+    """Most entries of the reply. 0: 100. [0, 1000]."""
+    page_token: _builtins.str
+    """Of the page before: the entries after it, of the same question. Empty: from
+    the last recorded on.
+    """
+    @_builtins.property
+    def posting_month(self) -> _date_pb2.Date:
+        """Only entries that count in this month of the brand's calendar. Its day must be
+        0. Absent: of all months.
+        """
+
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        guide_id: _builtins.str = ...,
+        pool_store_id: _builtins.str = ...,
+        posting_month: _date_pb2.Date | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guide_id", b"guide_id", "payee", b"payee", "pool_store_id", b"pool_store_id", "posting_month", b"posting_month"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "guide_id", b"guide_id", "page_size", b"page_size", "page_token", b"page_token", "payee", b"payee", "pool_store_id", b"pool_store_id", "posting_month", b"posting_month"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_payee: _TypeAlias = _typing.Literal["guide_id", "pool_store_id"]  # noqa: Y015
+    _WhichOneofArgType_payee: _TypeAlias = _typing.Literal["payee", b"payee"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_payee) -> _WhichOneofReturnType_payee | None: ...
+
+Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListEntriesResponse(_message.Message):
+    """Reply of ListEntries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page. Empty: there is none."""
+    currency_code: _builtins.str
+    """Currency of all amounts. Empty where there are no entries."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
+        """The entries, the last recorded first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___Entry] | None = ...,
+        next_page_token: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
+
+@_typing.final
+class ExplainEntryRequest(_message.Message):
+    """Request of ExplainEntry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_ID_FIELD_NUMBER: _builtins.int
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    brand_id: _builtins.str
+    """The brand."""
+    entry_id: _builtins.str
+    """The entry, as another reply named it."""
+    def __init__(
+        self,
+        *,
+        brand_id: _builtins.str = ...,
+        entry_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "entry_id", b"entry_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainEntryRequest: _TypeAlias = ExplainEntryRequest  # noqa: Y015
+
+@_typing.final
+class ComparedAmount(_message.Message):
+    """One amount of an order, of one kind, on one account in one month: what the
+    events come to, and what was posted. Minor units; a debit is positive, a credit negative.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    PAYEE_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    COMPUTED_MINOR_FIELD_NUMBER: _builtins.int
+    BEFORE_MINOR_FIELD_NUMBER: _builtins.int
+    POSTED_MINOR_FIELD_NUMBER: _builtins.int
+    AGREES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    line_id: _builtins.str
+    """The order's line."""
+    account: Global___Account.ValueType
+    """The account."""
+    computed_minor: _builtins.int
+    """What the events come to."""
+    before_minor: _builtins.int
+    """What had been posted before the entry. 0 where all entries are compared at
+    once.
+    """
+    posted_minor: _builtins.int
+    """What was posted: by the entry and those that were recorded with it for other
+    months; or by all.
+    """
+    agrees: _builtins.bool
+    """Whether before and posted together are what was computed."""
+    kind: Global___PostingKind.ValueType
+    """What it does."""
+    @_builtins.property
+    def payee(self) -> Global___Payee:
+        """Whose account it is. Absent for EXPENSE that the brand bears."""
+
+    @_builtins.property
+    def month(self) -> _date_pb2.Date:
+        """The month of the brand's calendar in which the cause lies."""
+
+    def __init__(
+        self,
+        *,
+        line_id: _builtins.str = ...,
+        account: Global___Account.ValueType = ...,
+        payee: Global___Payee | None = ...,
+        month: _date_pb2.Date | None = ...,
+        computed_minor: _builtins.int = ...,
+        before_minor: _builtins.int = ...,
+        posted_minor: _builtins.int = ...,
+        agrees: _builtins.bool = ...,
+        kind: Global___PostingKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["month", b"month", "payee", b"payee"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "agrees", b"agrees", "before_minor", b"before_minor", "computed_minor", b"computed_minor", "kind", b"kind", "line_id", b"line_id", "month", b"month", "payee", b"payee", "posted_minor", b"posted_minor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparedAmount: _TypeAlias = ComparedAmount  # noqa: Y015
+
+@_typing.final
+class ExplainEntryResponse(_message.Message):
+    """Reply of ExplainEntry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class KnownEvent(_message.Message):
+        """An event that was known when the entry was recorded."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        EVENT_ID_FIELD_NUMBER: _builtins.int
+        KIND_FIELD_NUMBER: _builtins.int
+        HAPPENED_TIME_FIELD_NUMBER: _builtins.int
+        RECORDED_TIME_FIELD_NUMBER: _builtins.int
+        IS_CAUSE_FIELD_NUMBER: _builtins.int
+        event_id: _builtins.str
+        """The event's id."""
+        kind: _order_event_pb2.OrderEventKind.ValueType
+        """What happened."""
+        is_cause: _builtins.bool
+        """Whether the entry names it among its causes."""
+        @_builtins.property
+        def happened_time(self) -> _timestamp_pb2.Timestamp:
+            """When it happened."""
+
+        @_builtins.property
+        def recorded_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was stored."""
+
+        def __init__(
+            self,
+            *,
+            event_id: _builtins.str = ...,
+            kind: _order_event_pb2.OrderEventKind.ValueType = ...,
+            happened_time: _timestamp_pb2.Timestamp | None = ...,
+            recorded_time: _timestamp_pb2.Timestamp | None = ...,
+            is_cause: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["happened_time", b"happened_time", "recorded_time", b"recorded_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "happened_time", b"happened_time", "is_cause", b"is_cause", "kind", b"kind", "recorded_time", b"recorded_time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class OrderExplanation(_message.Message):
+        """How an order came to the entry, as things stood when it was recorded."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        EVENTS_FIELD_NUMBER: _builtins.int
+        ATTRIBUTION_FIELD_NUMBER: _builtins.int
+        FIRST_PURCHASE_FIELD_NUMBER: _builtins.int
+        CONFIRMED_THROUGH_TIME_FIELD_NUMBER: _builtins.int
+        LINES_FIELD_NUMBER: _builtins.int
+        AMOUNTS_FIELD_NUMBER: _builtins.int
+        AGREES_FIELD_NUMBER: _builtins.int
+        TOO_OLD_FIELD_NUMBER: _builtins.int
+        first_purchase: _builtins.bool
+        """Whether it was the member's first purchase, as far as was known."""
+        agrees: _builtins.bool
+        """Whether every amount agrees and the entry sums to zero. An error in an
+        earlier entry shows here too.
+        """
+        too_old: _builtins.bool
+        """The entry was recorded before what it depended on was kept with it (by
+        version 0.1): nothing was computed, and nothing can be said.
+        """
+        @_builtins.property
+        def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainEntryResponse.KnownEvent]:
+            """The events that were known, by the time they happened."""
+
+        @_builtins.property
+        def attribution(self) -> Global___Attribution:
+            """Whose sale it was."""
+
+        @_builtins.property
+        def confirmed_through_time(self) -> _timestamp_pb2.Timestamp:
+            """Up to when it had been looked whether what was held is payable. Absent: not
+            yet.
+            """
+
+        @_builtins.property
+        def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedLine]:
+            """How each line came to its amounts."""
+
+        @_builtins.property
+        def amounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedAmount]:
+            """Every amount of the order: what it came to, what had been posted before, what
+            was posted by the entry and those recorded with it.
+            """
+
+        def __init__(
+            self,
+            *,
+            events: _abc.Iterable[Global___ExplainEntryResponse.KnownEvent] | None = ...,
+            attribution: Global___Attribution | None = ...,
+            first_purchase: _builtins.bool = ...,
+            confirmed_through_time: _timestamp_pb2.Timestamp | None = ...,
+            lines: _abc.Iterable[Global___ExplainedLine] | None = ...,
+            amounts: _abc.Iterable[Global___ComparedAmount] | None = ...,
+            agrees: _builtins.bool = ...,
+            too_old: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "confirmed_through_time", b"confirmed_through_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "amounts", b"amounts", "attribution", b"attribution", "confirmed_through_time", b"confirmed_through_time", "events", b"events", "first_purchase", b"first_purchase", "lines", b"lines", "too_old", b"too_old"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    currency_code: _builtins.str
+    """Currency of all amounts."""
+    @_builtins.property
+    def entry(self) -> Global___Entry:
+        """The entry."""
+
+    @_builtins.property
+    def order(self) -> Global___ExplainEntryResponse.OrderExplanation:
+        """Absent for an entry that is of no order: `entry.cause` says what it is for."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___Entry | None = ...,
+        currency_code: _builtins.str = ...,
+        order: Global___ExplainEntryResponse.OrderExplanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "entry", b"entry", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainEntryResponse: _TypeAlias = ExplainEntryResponse  # noqa: Y015

@@ -55,6 +55,16 @@ class LedgerServiceStub:
                 request_serializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainOrderRequest.SerializeToString,
                 response_deserializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainOrderResponse.FromString,
                 _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/daogou.commission.v1.LedgerService/ListEntries',
+                request_serializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
+        self.ExplainEntry = channel.unary_unary(
+                '/daogou.commission.v1.LedgerService/ExplainEntry',
+                request_serializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainEntryRequest.SerializeToString,
+                response_deserializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainEntryResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer:
@@ -97,6 +107,34 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEntries(self, request, context):
+        """A payee's entries, the last recorded first, each with the payee's own postings
+        alone.
+
+        A GUIDE may ask for her own alone. A payee without entries has an empty list.
+        What is recorded while somebody turns the pages may be left out. Reads only.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainEntry(self, request, context):
+        """The whole way from an order's events to one of its entries: which events had
+        been stored when it was recorded, which were new, whose sale it was by then,
+        which rule decided each line and what rounding did. What the order came to then
+        is computed afresh, and what had been posted before is taken from it: what
+        remains must be the entry, to the fen.
+
+        An entry that is of no order is given with its cause.
+
+        Errors: NOT_FOUND ENTRY_UNKNOWN (also where it is another brand's).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +152,16 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.ExplainOrder,
                     request_deserializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainOrderRequest.FromString,
                     response_serializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainOrderResponse.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ListEntriesRequest.FromString,
+                    response_serializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'ExplainEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainEntry,
+                    request_deserializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainEntryRequest.FromString,
+                    response_serializer=daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainEntryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -203,6 +251,60 @@ class LedgerService:
             '/daogou.commission.v1.LedgerService/ExplainOrder',
             daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainOrderRequest.SerializeToString,
             daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.commission.v1.LedgerService/ListEntries',
+            daogou_dot_commission_dot_v1_dot_ledger__pb2.ListEntriesRequest.SerializeToString,
+            daogou_dot_commission_dot_v1_dot_ledger__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daogou.commission.v1.LedgerService/ExplainEntry',
+            daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainEntryRequest.SerializeToString,
+            daogou_dot_commission_dot_v1_dot_ledger__pb2.ExplainEntryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,26 @@ class LedgerServiceStub:
 
     Errors: NOT_FOUND ORDER_UNKNOWN.
     """
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]
+    """A payee's entries, the last recorded first, each with the payee's own postings
+    alone.
+
+    A GUIDE may ask for her own alone. A payee without entries has an empty list.
+    What is recorded while somebody turns the pages may be left out. Reads only.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, PAGE_TOKEN_INVALID.
+    """
+    ExplainEntry: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ExplainEntryRequest, _ledger_pb2.ExplainEntryResponse]
+    """The whole way from an order's events to one of its entries: which events had
+    been stored when it was recorded, which were new, whose sale it was by then,
+    which rule decided each line and what rounding did. What the order came to then
+    is computed afresh, and what had been posted before is taken from it: what
+    remains must be the entry, to the fen.
+
+    An entry that is of no order is given with its cause.
+
+    Errors: NOT_FOUND ENTRY_UNKNOWN (also where it is another brand's).
+    """
 
 @_typing.type_check_only
 class LedgerServiceAsyncStub(LedgerServiceStub):
@@ -88,6 +108,26 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     every posting. Computed afresh from the events and compared with the books.
 
     Errors: NOT_FOUND ORDER_UNKNOWN.
+    """
+    ListEntries: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """A payee's entries, the last recorded first, each with the payee's own postings
+    alone.
+
+    A GUIDE may ask for her own alone. A payee without entries has an empty list.
+    What is recorded while somebody turns the pages may be left out. Reads only.
+
+    Errors: INVALID_ARGUMENT INVALID_FIELDS, PAGE_TOKEN_INVALID.
+    """
+    ExplainEntry: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ExplainEntryRequest, _ledger_pb2.ExplainEntryResponse]  # type: ignore[assignment]
+    """The whole way from an order's events to one of its entries: which events had
+    been stored when it was recorded, which were new, whose sale it was by then,
+    which rule decided each line and what rounding did. What the order came to then
+    is computed afresh, and what had been posted before is taken from it: what
+    remains must be the entry, to the fen.
+
+    An entry that is of no order is given with its cause.
+
+    Errors: NOT_FOUND ENTRY_UNKNOWN (also where it is another brand's).
     """
 
 class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -134,6 +174,38 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         every posting. Computed afresh from the events and compared with the books.
 
         Errors: NOT_FOUND ORDER_UNKNOWN.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _ledger_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.ListEntriesResponse, _abc.Awaitable[_ledger_pb2.ListEntriesResponse]]:
+        """A payee's entries, the last recorded first, each with the payee's own postings
+        alone.
+
+        A GUIDE may ask for her own alone. A payee without entries has an empty list.
+        What is recorded while somebody turns the pages may be left out. Reads only.
+
+        Errors: INVALID_ARGUMENT INVALID_FIELDS, PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainEntry(
+        self,
+        request: _ledger_pb2.ExplainEntryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.ExplainEntryResponse, _abc.Awaitable[_ledger_pb2.ExplainEntryResponse]]:
+        """The whole way from an order's events to one of its entries: which events had
+        been stored when it was recorded, which were new, whose sale it was by then,
+        which rule decided each line and what rounding did. What the order came to then
+        is computed afresh, and what had been posted before is taken from it: what
+        remains must be the entry, to the fen.
+
+        An entry that is of no order is given with its cause.
+
+        Errors: NOT_FOUND ENTRY_UNKNOWN (also where it is another brand's).
         """
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -100,7 +100,9 @@ class _EventOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventOut
     another `order_placed_time`), CURRENCY_NOT_OF_BRAND, BRAND_UNKNOWN,
     ORDER_TOO_LARGE (over 1,000 events, or more
     than one document of the database holds), TOO_MANY_EVENTS (beyond the call's
-    1,000), ORDER_CHANGED (others write the same order: send it again).
+    1,000), ORDER_CHANGED (others write the same order: send it again),
+    NOT_AUTHORITATIVE_FEED (another feed is authoritative for the event's channel
+    and shop, and the call does not name it; also where the event is known).
     """
     EVENT_OUTCOME_QUARANTINED: _EventOutcome.ValueType  # 5
     """Known already with other content: EVENT_BODY_CHANGED. The first stays in
@@ -129,7 +131,9 @@ the kind), EVENT_IN_FUTURE, PLACED_TIME_CHANGED (the order is known with
 another `order_placed_time`), CURRENCY_NOT_OF_BRAND, BRAND_UNKNOWN,
 ORDER_TOO_LARGE (over 1,000 events, or more
 than one document of the database holds), TOO_MANY_EVENTS (beyond the call's
-1,000), ORDER_CHANGED (others write the same order: send it again).
+1,000), ORDER_CHANGED (others write the same order: send it again),
+NOT_AUTHORITATIVE_FEED (another feed is authoritative for the event's channel
+and shop, and the call does not name it; also where the event is known).
 """
 EVENT_OUTCOME_QUARANTINED: EventOutcome.ValueType  # 5
 """Known already with other content: EVENT_BODY_CHANGED. The first stays in
@@ -399,8 +403,13 @@ class IngestOrderEventsRequest(_message.Message):
 
     BRAND_ID_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    FEED_ID_FIELD_NUMBER: _builtins.int
     brand_id: _builtins.str
     """The brand."""
+    feed_id: _builtins.str
+    """The feed that delivers them, as FeedService knows it. Empty: none, which is
+    good enough for every channel and shop that has no authoritative feed.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderEvent]:
         """The events, in any order. 1 to 1,000 are taken in; more than 10,000 are not
@@ -412,10 +421,11 @@ class IngestOrderEventsRequest(_message.Message):
         *,
         brand_id: _builtins.str = ...,
         events: _abc.Iterable[Global___OrderEvent] | None = ...,
+        feed_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_id", b"brand_id", "events", b"events", "feed_id", b"feed_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

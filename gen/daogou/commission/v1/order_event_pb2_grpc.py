@@ -63,6 +63,10 @@ class OrderEventServiceServicer:
         rest applied. Every event has its own result; one that is refused does not
         affect the others.
 
+        Where the brand has registered a feed for an event's channel and shop
+        (FeedService), only calls that name it may deliver; where it has not, which
+        is how a brand begins, anybody may.
+
         Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events, or
         over 10,000 of them);
         UNAVAILABLE (nothing may be assumed: send the same events again).

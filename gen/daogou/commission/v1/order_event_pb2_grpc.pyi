@@ -50,6 +50,10 @@ class OrderEventServiceStub:
     rest applied. Every event has its own result; one that is refused does not
     affect the others.
 
+    Where the brand has registered a feed for an event's channel and shop
+    (FeedService), only calls that name it may deliver; where it has not, which
+    is how a brand begins, anybody may.
+
     Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events, or
     over 10,000 of them);
     UNAVAILABLE (nothing may be assumed: send the same events again).
@@ -76,6 +80,10 @@ class OrderEventServiceAsyncStub(OrderEventServiceStub):
     At most 1,000 events; those beyond are REJECTED with TOO_MANY_EVENTS and the
     rest applied. Every event has its own result; one that is refused does not
     affect the others.
+
+    Where the brand has registered a feed for an event's channel and shop
+    (FeedService), only calls that name it may deliver; where it has not, which
+    is how a brand begins, anybody may.
 
     Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events, or
     over 10,000 of them);
@@ -106,6 +114,10 @@ class OrderEventServiceServicer(metaclass=_abc_1.ABCMeta):
         At most 1,000 events; those beyond are REJECTED with TOO_MANY_EVENTS and the
         rest applied. Every event has its own result; one that is refused does not
         affect the others.
+
+        Where the brand has registered a feed for an event's channel and shop
+        (FeedService), only calls that name it may deliver; where it has not, which
+        is how a brand begins, anybody may.
 
         Errors of the call: INVALID_ARGUMENT INVALID_FIELDS (no brand, no events, or
         over 10,000 of them);

@@ -28,7 +28,7 @@ from daogou.common.v1 import limits_pb2 as daogou_dot_common_dot_v1_dot_limits__
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61ogou/commission/v1/plan.proto\x12\x14\x64\x61ogou.commission.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1e\x64\x61ogou/common/v1/channel.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x05Share\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1f.daogou.commission.v1.PayeeRoleB\x06\x92\xb5\x18\x02\x08\x01\x12\x1b\n\x08share_bp\x18\x02 \x01(\x05\x42\t\x92\xb5\x18\x05 \x01(\x90N\x12\x30\n\x06\x61\x62sent\x18\x03 \x01(\x0e\x32 .daogou.commission.v1.AbsentRole\"\x93\x02\n\x05Match\x12\x33\n\x08\x63hannels\x18\x01 \x03(\x0e\x32\x19.daogou.common.v1.ChannelB\x06\x92\xb5\x18\x02\x30\n\x12\x1f\n\x0c\x63\x61tegory_ids\x18\x02 \x03(\tB\t\x92\xb5\x18\x05\x10\x02\x30\xe8\x07\x12\x1a\n\x07sku_ids\x18\x03 \x03(\tB\t\x92\xb5\x18\x05\x10\x02\x30\xe8\x07\x12\x1c\n\tstore_ids\x18\x04 \x03(\tB\t\x92\xb5\x18\x05\x10\x01\x30\xe8\x07\x12\x1e\n\x0cmember_tiers\x18\x05 \x03(\tB\x08\x92\xb5\x18\x04\x10\x02\x30\x64\x12\x1f\n\x0c\x63\x61mpaign_ids\x18\x06 \x03(\tB\t\x92\xb5\x18\x05\x10\x02\x30\xe8\x07\x12\x39\n\x08purchase\x18\x07 \x01(\x0e\x32\'.daogou.commission.v1.PurchaseCondition\"\x8a\x03\n\x04Rule\x12\x19\n\x07rule_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12*\n\x05match\x18\x02 \x01(\x0b\x32\x1b.daogou.commission.v1.Match\x12\x1a\n\x07rate_bp\x18\x03 \x01(\x05\x42\t\x92\xb5\x18\x05 \x00(\x90N\x12\x35\n\x06shares\x18\x04 \x03(\x0b\x32\x1b.daogou.commission.v1.ShareB\x08\x92\xb5\x18\x04\x08\x01\x30\n\x12$\n\x0eper_unit_minor\x18\x05 \x01(\x03\x42\x0c\x92\xb5\x18\x08 \x00(\x80\x94\xeb\xdc\x03\x12\x32\n\x04\x62\x61se\x18\x06 \x01(\x0e\x32$.daogou.commission.v1.CommissionBase\x12\"\n\x0b\x66loor_minor\x18\x07 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\x12%\n\tcap_minor\x18\x08 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1dH\x00\x88\x01\x01\x12\x35\n\x0b\x63ost_bearer\x18\t \x01(\x0e\x32 .daogou.commission.v1.CostBearerB\x0c\n\n_cap_minor\"i\n\x04Hold\x12\x32\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x19.daogou.common.v1.ChannelB\x06\x92\xb5\x18\x02\x08\x01\x12\x17\n\x04\x64\x61ys\x18\x02 \x01(\x05\x42\t\x92\xb5\x18\x05 \x00(\xed\x02\x12\x14\n\x0c\x66rom_payment\x18\x03 \x01(\x08\"\xef\x02\n\x04Plan\x12\x17\n\x07plan_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x18\x64\x12\x37\n\x13\x65\x66\x66\x65\x63tive_from_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11\x65\x66\x66\x65\x63tive_to_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x05rules\x18\x05 \x03(\x0b\x32\x1a.daogou.commission.v1.RuleB\t\x92\xb5\x18\x05\x08\x01\x30\xc8\x01\x12\x30\n\x0cpublish_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x05holds\x18\x07 \x03(\x0b\x32\x1a.daogou.commission.v1.HoldB\x06\x92\xb5\x18\x02\x30\x14\x12#\n\x10share_link_hours\x18\x08 \x01(\x05\x42\t\x92\xb5\x18\x05 \x00(\xd0\x05\"\x80\x01\n\x12PublishPlanRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x05\x12\x30\n\x04plan\x18\x03 \x01(\x0b\x32\x1a.daogou.commission.v1.PlanB\x06\x92\xb5\x18\x02\x08\x01\"?\n\x13PublishPlanResponse\x12(\n\x04plan\x18\x01 \x01(\x0b\x32\x1a.daogou.commission.v1.Plan\".\n\x10ListPlansRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\">\n\x11ListPlansResponse\x12)\n\x05plans\x18\x01 \x03(\x0b\x32\x1a.daogou.commission.v1.Plan*\xa9\x01\n\tPayeeRole\x12\x1a\n\x16PAYEE_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10PAYEE_ROLE_OWNER\x10\x01\x12\x16\n\x12PAYEE_ROLE_SERVING\x10\x02\x12\x19\n\x15PAYEE_ROLE_REFERRER_1\x10\x03\x12\x19\n\x15PAYEE_ROLE_REFERRER_2\x10\x04\x12\x1c\n\x18PAYEE_ROLE_STORE_MANAGER\x10\x05*r\n\nAbsentRole\x12\x1b\n\x17\x41\x42SENT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x42SENT_ROLE_KEEP\x10\x01\x12\x15\n\x11\x41\x42SENT_ROLE_OWNER\x10\x02\x12\x1a\n\x16\x41\x42SENT_ROLE_STORE_POOL\x10\x03*t\n\x11PurchaseCondition\x12\"\n\x1ePURCHASE_CONDITION_UNSPECIFIED\x10\x00\x12\x1c\n\x18PURCHASE_CONDITION_FIRST\x10\x01\x12\x1d\n\x19PURCHASE_CONDITION_REPEAT\x10\x02*r\n\x0e\x43ommissionBase\x12\x1f\n\x1b\x43OMMISSION_BASE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OMMISSION_BASE_PAID\x10\x01\x12%\n!COMMISSION_BASE_PAID_PLUS_SUBSIDY\x10\x02*\x81\x01\n\nCostBearer\x12\x1b\n\x17\x43OST_BEARER_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OST_BEARER_BRAND\x10\x01\x12\x1d\n\x19\x43OST_BEARER_SELLING_STORE\x10\x02\x12 \n\x1c\x43OST_BEARER_RECRUITING_STORE\x10\x03\x32\xe6\x01\n\x0bPlanService\x12m\n\x0bPublishPlan\x12(.daogou.commission.v1.PublishPlanRequest\x1a).daogou.commission.v1.PublishPlanResponse\"\t\x8a\xb5\x18\x05\n\x01\x04\x10\x02\x12h\n\tListPlans\x12&.daogou.commission.v1.ListPlansRequest\x1a\'.daogou.commission.v1.ListPlansResponse\"\n\x8a\xb5\x18\x06\n\x02\x03\x04\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61ogou/commission/v1/plan.proto\x12\x14\x64\x61ogou.commission.v1\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1e\x64\x61ogou/common/v1/channel.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x05Share\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1f.daogou.commission.v1.PayeeRoleB\x06\x92\xb5\x18\x02\x08\x01\x12\x1b\n\x08share_bp\x18\x02 \x01(\x05\x42\t\x92\xb5\x18\x05 \x01(\x90N\x12\x30\n\x06\x61\x62sent\x18\x03 \x01(\x0e\x32 .daogou.commission.v1.AbsentRole\"\x93\x02\n\x05Match\x12\x33\n\x08\x63hannels\x18\x01 \x03(\x0e\x32\x19.daogou.common.v1.ChannelB\x06\x92\xb5\x18\x02\x30\n\x12\x1f\n\x0c\x63\x61tegory_ids\x18\x02 \x03(\tB\t\x92\xb5\x18\x05\x10\x02\x30\xe8\x07\x12\x1a\n\x07sku_ids\x18\x03 \x03(\tB\t\x92\xb5\x18\x05\x10\x02\x30\xe8\x07\x12\x1c\n\tstore_ids\x18\x04 \x03(\tB\t\x92\xb5\x18\x05\x10\x01\x30\xe8\x07\x12\x1e\n\x0cmember_tiers\x18\x05 \x03(\tB\x08\x92\xb5\x18\x04\x10\x02\x30\x64\x12\x1f\n\x0c\x63\x61mpaign_ids\x18\x06 \x03(\tB\t\x92\xb5\x18\x05\x10\x02\x30\xe8\x07\x12\x39\n\x08purchase\x18\x07 \x01(\x0e\x32\'.daogou.commission.v1.PurchaseCondition\"\xb6\x03\n\x04Rule\x12\x19\n\x07rule_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x02\x12*\n\x05match\x18\x02 \x01(\x0b\x32\x1b.daogou.commission.v1.Match\x12\x1a\n\x07rate_bp\x18\x03 \x01(\x05\x42\t\x92\xb5\x18\x05 \x00(\x90N\x12\x35\n\x06shares\x18\x04 \x03(\x0b\x32\x1b.daogou.commission.v1.ShareB\x08\x92\xb5\x18\x04\x08\x01\x30\n\x12$\n\x0eper_unit_minor\x18\x05 \x01(\x03\x42\x0c\x92\xb5\x18\x08 \x00(\x80\x94\xeb\xdc\x03\x12\x32\n\x04\x62\x61se\x18\x06 \x01(\x0e\x32$.daogou.commission.v1.CommissionBase\x12\"\n\x0b\x66loor_minor\x18\x07 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1d\x12%\n\tcap_minor\x18\x08 \x01(\x03\x42\r\x92\xb5\x18\t \x00(\x80\xa0\x94\xa5\x8d\x1dH\x00\x88\x01\x01\x12\x35\n\x0b\x63ost_bearer\x18\t \x01(\x0e\x32 .daogou.commission.v1.CostBearer\x12*\n\x05tiers\x18\n \x01(\x0b\x32\x1b.daogou.commission.v1.TiersB\x0c\n\n_cap_minor\"G\n\x04Tier\x12#\n\nfrom_minor\x18\x01 \x01(\x03\x42\x0f\x92\xb5\x18\x0b \x01(\x80\x80\x9a\xa6\xea\xaf\xe3\x01\x12\x1a\n\x07rate_bp\x18\x02 \x01(\x05\x42\t\x92\xb5\x18\x05 \x00(\x90N\"\xa1\x01\n\x05Tiers\x12\x33\n\x05tiers\x18\x01 \x03(\x0b\x32\x1a.daogou.commission.v1.TierB\x08\x92\xb5\x18\x04\x08\x01\x30\x14\x12,\n\x04mode\x18\x02 \x01(\x0e\x32\x1e.daogou.commission.v1.TierMode\x12\x35\n\x0b\x61\x66ter_close\x18\x03 \x01(\x0e\x32 .daogou.commission.v1.AfterClose\"i\n\x04Hold\x12\x32\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x19.daogou.common.v1.ChannelB\x06\x92\xb5\x18\x02\x08\x01\x12\x17\n\x04\x64\x61ys\x18\x02 \x01(\x05\x42\t\x92\xb5\x18\x05 \x00(\xed\x02\x12\x14\n\x0c\x66rom_payment\x18\x03 \x01(\x08\"\xfe\x03\n\x04Plan\x12\x17\n\x07plan_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x18\x64\x12\x37\n\x13\x65\x66\x66\x65\x63tive_from_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11\x65\x66\x66\x65\x63tive_to_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x05rules\x18\x05 \x03(\x0b\x32\x1a.daogou.commission.v1.RuleB\t\x92\xb5\x18\x05\x08\x01\x30\xc8\x01\x12\x30\n\x0cpublish_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x05holds\x18\x07 \x03(\x0b\x32\x1a.daogou.commission.v1.HoldB\x06\x92\xb5\x18\x02\x30\x14\x12#\n\x10share_link_hours\x18\x08 \x01(\x05\x42\t\x92\xb5\x18\x05 \x00(\xd0\x05\x12\x39\n\rself_purchase\x18\t \x01(\x0e\x32\".daogou.commission.v1.SelfPurchase\x12\x37\n\x0cpool_sharing\x18\n \x01(\x0e\x32!.daogou.commission.v1.PoolSharing\x12\x19\n\x11write_off_leavers\x18\x0b \x01(\x08\"\x80\x01\n\x12PublishPlanRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x05\x12\x30\n\x04plan\x18\x03 \x01(\x0b\x32\x1a.daogou.commission.v1.PlanB\x06\x92\xb5\x18\x02\x08\x01\"?\n\x13PublishPlanResponse\x12(\n\x04plan\x18\x01 \x01(\x0b\x32\x1a.daogou.commission.v1.Plan\".\n\x10ListPlansRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\">\n\x11ListPlansResponse\x12)\n\x05plans\x18\x01 \x03(\x0b\x32\x1a.daogou.commission.v1.Plan*\xa9\x01\n\tPayeeRole\x12\x1a\n\x16PAYEE_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10PAYEE_ROLE_OWNER\x10\x01\x12\x16\n\x12PAYEE_ROLE_SERVING\x10\x02\x12\x19\n\x15PAYEE_ROLE_REFERRER_1\x10\x03\x12\x19\n\x15PAYEE_ROLE_REFERRER_2\x10\x04\x12\x1c\n\x18PAYEE_ROLE_STORE_MANAGER\x10\x05*r\n\nAbsentRole\x12\x1b\n\x17\x41\x42SENT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x42SENT_ROLE_KEEP\x10\x01\x12\x15\n\x11\x41\x42SENT_ROLE_OWNER\x10\x02\x12\x1a\n\x16\x41\x42SENT_ROLE_STORE_POOL\x10\x03*t\n\x11PurchaseCondition\x12\"\n\x1ePURCHASE_CONDITION_UNSPECIFIED\x10\x00\x12\x1c\n\x18PURCHASE_CONDITION_FIRST\x10\x01\x12\x1d\n\x19PURCHASE_CONDITION_REPEAT\x10\x02*r\n\x0e\x43ommissionBase\x12\x1f\n\x1b\x43OMMISSION_BASE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OMMISSION_BASE_PAID\x10\x01\x12%\n!COMMISSION_BASE_PAID_PLUS_SUBSIDY\x10\x02*\x81\x01\n\nCostBearer\x12\x1b\n\x17\x43OST_BEARER_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OST_BEARER_BRAND\x10\x01\x12\x1d\n\x19\x43OST_BEARER_SELLING_STORE\x10\x02\x12 \n\x1c\x43OST_BEARER_RECRUITING_STORE\x10\x03*R\n\x08TierMode\x12\x19\n\x15TIER_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12TIER_MODE_MARGINAL\x10\x01\x12\x13\n\x0fTIER_MODE_WHOLE\x10\x02*Y\n\nAfterClose\x12\x1b\n\x17\x41\x46TER_CLOSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x46TER_CLOSE_FROZEN\x10\x01\x12\x16\n\x12\x41\x46TER_CLOSE_RERATE\x10\x02*_\n\x0cSelfPurchase\x12\x1d\n\x19SELF_PURCHASE_UNSPECIFIED\x10\x00\x12\x19\n\x15SELF_PURCHASE_NOTHING\x10\x01\x12\x15\n\x11SELF_PURCHASE_PAY\x10\x02*w\n\x0bPoolSharing\x12\x1c\n\x18POOL_SHARING_UNSPECIFIED\x10\x00\x12\x15\n\x11POOL_SHARING_KEEP\x10\x01\x12\x18\n\x14POOL_SHARING_EQUALLY\x10\x02\x12\x19\n\x15POOL_SHARING_BY_HOURS\x10\x03\x32\xe6\x01\n\x0bPlanService\x12m\n\x0bPublishPlan\x12(.daogou.commission.v1.PublishPlanRequest\x1a).daogou.commission.v1.PublishPlanResponse\"\t\x8a\xb5\x18\x05\n\x01\x04\x10\x02\x12h\n\tListPlans\x12&.daogou.commission.v1.ListPlansRequest\x1a\'.daogou.commission.v1.ListPlansResponse\"\n\x8a\xb5\x18\x06\n\x02\x03\x04\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -63,6 +63,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RULE'].fields_by_name['floor_minor']._serialized_options = b'\222\265\030\t \000(\200\240\224\245\215\035'
   _globals['_RULE'].fields_by_name['cap_minor']._loaded_options = None
   _globals['_RULE'].fields_by_name['cap_minor']._serialized_options = b'\222\265\030\t \000(\200\240\224\245\215\035'
+  _globals['_TIER'].fields_by_name['from_minor']._loaded_options = None
+  _globals['_TIER'].fields_by_name['from_minor']._serialized_options = b'\222\265\030\013 \001(\200\200\232\246\352\257\343\001'
+  _globals['_TIER'].fields_by_name['rate_bp']._loaded_options = None
+  _globals['_TIER'].fields_by_name['rate_bp']._serialized_options = b'\222\265\030\005 \000(\220N'
+  _globals['_TIERS'].fields_by_name['tiers']._loaded_options = None
+  _globals['_TIERS'].fields_by_name['tiers']._serialized_options = b'\222\265\030\004\010\0010\024'
   _globals['_HOLD'].fields_by_name['channel']._loaded_options = None
   _globals['_HOLD'].fields_by_name['channel']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_HOLD'].fields_by_name['days']._loaded_options = None
@@ -89,34 +95,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLANSERVICE'].methods_by_name['PublishPlan']._serialized_options = b'\212\265\030\005\n\001\004\020\002'
   _globals['_PLANSERVICE'].methods_by_name['ListPlans']._loaded_options = None
   _globals['_PLANSERVICE'].methods_by_name['ListPlans']._serialized_options = b'\212\265\030\006\n\002\003\004\020\002'
-  _globals['_PAYEEROLE']._serialized_start=1789
-  _globals['_PAYEEROLE']._serialized_end=1958
-  _globals['_ABSENTROLE']._serialized_start=1960
-  _globals['_ABSENTROLE']._serialized_end=2074
-  _globals['_PURCHASECONDITION']._serialized_start=2076
-  _globals['_PURCHASECONDITION']._serialized_end=2192
-  _globals['_COMMISSIONBASE']._serialized_start=2194
-  _globals['_COMMISSIONBASE']._serialized_end=2308
-  _globals['_COSTBEARER']._serialized_start=2311
-  _globals['_COSTBEARER']._serialized_end=2440
+  _globals['_PAYEEROLE']._serialized_start=2213
+  _globals['_PAYEEROLE']._serialized_end=2382
+  _globals['_ABSENTROLE']._serialized_start=2384
+  _globals['_ABSENTROLE']._serialized_end=2498
+  _globals['_PURCHASECONDITION']._serialized_start=2500
+  _globals['_PURCHASECONDITION']._serialized_end=2616
+  _globals['_COMMISSIONBASE']._serialized_start=2618
+  _globals['_COMMISSIONBASE']._serialized_end=2732
+  _globals['_COSTBEARER']._serialized_start=2735
+  _globals['_COSTBEARER']._serialized_end=2864
+  _globals['_TIERMODE']._serialized_start=2866
+  _globals['_TIERMODE']._serialized_end=2948
+  _globals['_AFTERCLOSE']._serialized_start=2950
+  _globals['_AFTERCLOSE']._serialized_end=3039
+  _globals['_SELFPURCHASE']._serialized_start=3041
+  _globals['_SELFPURCHASE']._serialized_end=3136
+  _globals['_POOLSHARING']._serialized_start=3138
+  _globals['_POOLSHARING']._serialized_end=3257
   _globals['_SHARE']._serialized_start=185
   _globals['_SHARE']._serialized_end=326
   _globals['_MATCH']._serialized_start=329
   _globals['_MATCH']._serialized_end=604
   _globals['_RULE']._serialized_start=607
-  _globals['_RULE']._serialized_end=1001
-  _globals['_HOLD']._serialized_start=1003
-  _globals['_HOLD']._serialized_end=1108
-  _globals['_PLAN']._serialized_start=1111
-  _globals['_PLAN']._serialized_end=1478
-  _globals['_PUBLISHPLANREQUEST']._serialized_start=1481
-  _globals['_PUBLISHPLANREQUEST']._serialized_end=1609
-  _globals['_PUBLISHPLANRESPONSE']._serialized_start=1611
-  _globals['_PUBLISHPLANRESPONSE']._serialized_end=1674
-  _globals['_LISTPLANSREQUEST']._serialized_start=1676
-  _globals['_LISTPLANSREQUEST']._serialized_end=1722
-  _globals['_LISTPLANSRESPONSE']._serialized_start=1724
-  _globals['_LISTPLANSRESPONSE']._serialized_end=1786
-  _globals['_PLANSERVICE']._serialized_start=2443
-  _globals['_PLANSERVICE']._serialized_end=2673
+  _globals['_RULE']._serialized_end=1045
+  _globals['_TIER']._serialized_start=1047
+  _globals['_TIER']._serialized_end=1118
+  _globals['_TIERS']._serialized_start=1121
+  _globals['_TIERS']._serialized_end=1282
+  _globals['_HOLD']._serialized_start=1284
+  _globals['_HOLD']._serialized_end=1389
+  _globals['_PLAN']._serialized_start=1392
+  _globals['_PLAN']._serialized_end=1902
+  _globals['_PUBLISHPLANREQUEST']._serialized_start=1905
+  _globals['_PUBLISHPLANREQUEST']._serialized_end=2033
+  _globals['_PUBLISHPLANRESPONSE']._serialized_start=2035
+  _globals['_PUBLISHPLANRESPONSE']._serialized_end=2098
+  _globals['_LISTPLANSREQUEST']._serialized_start=2100
+  _globals['_LISTPLANSREQUEST']._serialized_end=2146
+  _globals['_LISTPLANSRESPONSE']._serialized_start=2148
+  _globals['_LISTPLANSRESPONSE']._serialized_end=2210
+  _globals['_PLANSERVICE']._serialized_start=3260
+  _globals['_PLANSERVICE']._serialized_end=3490
 # @@protoc_insertion_point(module_scope)

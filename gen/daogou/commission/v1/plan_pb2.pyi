@@ -182,6 +182,130 @@ COST_BEARER_RECRUITING_STORE: CostBearer.ValueType  # 3
 """The store of the buyer's binding; the one that sold where he had none."""
 Global___CostBearer: _TypeAlias = CostBearer  # noqa: Y015
 
+class _TierMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TierModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TierMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIER_MODE_UNSPECIFIED: _TierMode.ValueType  # 0
+    """As MARGINAL."""
+    TIER_MODE_MARGINAL: _TierMode.ValueType  # 1
+    """Each rate to the part of the sales that lies within its tier."""
+    TIER_MODE_WHOLE: _TierMode.ValueType  # 2
+    """The rate of the tier that was reached to all sales of the month."""
+
+class TierMode(_TierMode, metaclass=_TierModeEnumTypeWrapper):
+    """How a tier's rate is applied."""
+
+TIER_MODE_UNSPECIFIED: TierMode.ValueType  # 0
+"""As MARGINAL."""
+TIER_MODE_MARGINAL: TierMode.ValueType  # 1
+"""Each rate to the part of the sales that lies within its tier."""
+TIER_MODE_WHOLE: TierMode.ValueType  # 2
+"""The rate of the tier that was reached to all sales of the month."""
+Global___TierMode: _TypeAlias = TierMode  # noqa: Y015
+
+class _AfterClose:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AfterCloseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AfterClose.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AFTER_CLOSE_UNSPECIFIED: _AfterClose.ValueType  # 0
+    """As FROZEN."""
+    AFTER_CLOSE_FROZEN: _AfterClose.ValueType  # 1
+    """No: a line of the month that becomes known later earns the rate of the close.
+    An owner who had sold nothing by then keeps the rule's own rate.
+    """
+    AFTER_CLOSE_RERATE: _AfterClose.ValueType  # 2
+    """Yes: all of the owner's lines of the month are rated again, and the difference
+    is posted in the open month.
+    """
+
+class AfterClose(_AfterClose, metaclass=_AfterCloseEnumTypeWrapper):
+    """Whether sales that become known after their month was closed change its rate."""
+
+AFTER_CLOSE_UNSPECIFIED: AfterClose.ValueType  # 0
+"""As FROZEN."""
+AFTER_CLOSE_FROZEN: AfterClose.ValueType  # 1
+"""No: a line of the month that becomes known later earns the rate of the close.
+An owner who had sold nothing by then keeps the rule's own rate.
+"""
+AFTER_CLOSE_RERATE: AfterClose.ValueType  # 2
+"""Yes: all of the owner's lines of the month are rated again, and the difference
+is posted in the open month.
+"""
+Global___AfterClose: _TypeAlias = AfterClose  # noqa: Y015
+
+class _SelfPurchase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SelfPurchaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelfPurchase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SELF_PURCHASE_UNSPECIFIED: _SelfPurchase.ValueType  # 0
+    """As NOTHING."""
+    SELF_PURCHASE_NOTHING: _SelfPurchase.ValueType  # 1
+    """Nothing: she fills none of the roles that would be hers, and their shares go
+    where those of a role go that nobody fills. All else of the sale is as though
+    another had bought: it counts for the same stores, the same manager has a part
+    in it, and colleagues are paid for their roles.
+    """
+    SELF_PURCHASE_PAY: _SelfPurchase.ValueType  # 2
+    """What any other buyer would bring her."""
+
+class SelfPurchase(_SelfPurchase, metaclass=_SelfPurchaseEnumTypeWrapper):
+    """What a guide is paid for a sale of which she is the buyer (Guide.member_id of
+    the members service, as the directory names her when the order is attributed).
+    """
+
+SELF_PURCHASE_UNSPECIFIED: SelfPurchase.ValueType  # 0
+"""As NOTHING."""
+SELF_PURCHASE_NOTHING: SelfPurchase.ValueType  # 1
+"""Nothing: she fills none of the roles that would be hers, and their shares go
+where those of a role go that nobody fills. All else of the sale is as though
+another had bought: it counts for the same stores, the same manager has a part
+in it, and colleagues are paid for their roles.
+"""
+SELF_PURCHASE_PAY: SelfPurchase.ValueType  # 2
+"""What any other buyer would bring her."""
+Global___SelfPurchase: _TypeAlias = SelfPurchase  # noqa: Y015
+
+class _PoolSharing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PoolSharingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PoolSharing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POOL_SHARING_UNSPECIFIED: _PoolSharing.ValueType  # 0
+    """As KEEP."""
+    POOL_SHARING_KEEP: _PoolSharing.ValueType  # 1
+    """Not at all: it stays the pool's."""
+    POOL_SHARING_EQUALLY: _PoolSharing.ValueType  # 2
+    """Equally among the guides who stand at the store when the month ends."""
+    POOL_SHARING_BY_HOURS: _PoolSharing.ValueType  # 3
+    """By the minutes worked there in the month, as reported by
+    MonthService.ReportWorkedMinutes; a store of which none are reported keeps it.
+    """
+
+class PoolSharing(_PoolSharing, metaclass=_PoolSharingEnumTypeWrapper):
+    """How a store's pool is shared out among the guides of the store when a month
+    closes. A pool that owes is carried on.
+    """
+
+POOL_SHARING_UNSPECIFIED: PoolSharing.ValueType  # 0
+"""As KEEP."""
+POOL_SHARING_KEEP: PoolSharing.ValueType  # 1
+"""Not at all: it stays the pool's."""
+POOL_SHARING_EQUALLY: PoolSharing.ValueType  # 2
+"""Equally among the guides who stand at the store when the month ends."""
+POOL_SHARING_BY_HOURS: PoolSharing.ValueType  # 3
+"""By the minutes worked there in the month, as reported by
+MonthService.ReportWorkedMinutes; a store of which none are reported keeps it.
+"""
+Global___PoolSharing: _TypeAlias = PoolSharing  # noqa: Y015
+
 @_typing.final
 class Share(_message.Message):
     """Part of a line's commission that goes to one role."""
@@ -289,6 +413,7 @@ class Rule(_message.Message):
     FLOOR_MINOR_FIELD_NUMBER: _builtins.int
     CAP_MINOR_FIELD_NUMBER: _builtins.int
     COST_BEARER_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
     """Names the rule within the plan, in explanations too."""
     rate_bp: _builtins.int
@@ -320,6 +445,12 @@ class Rule(_message.Message):
     def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___Share]:
         """Who gets how much of it. Roles at most once."""
 
+    @_builtins.property
+    def tiers(self) -> Global___Tiers:
+        """Rates by what the owner sold in the month that a line was paid in. Absent:
+        `rate_bp` whatever she sold. With `rate_bp` of PAID alone, not by the piece.
+        """
+
     def __init__(
         self,
         *,
@@ -332,16 +463,84 @@ class Rule(_message.Message):
         floor_minor: _builtins.int = ...,
         cap_minor: _builtins.int | None = ...,
         cost_bearer: Global___CostBearer.ValueType = ...,
+        tiers: Global___Tiers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cap_minor", b"_cap_minor", "cap_minor", b"cap_minor", "match", b"match"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cap_minor", b"_cap_minor", "cap_minor", b"cap_minor", "match", b"match", "tiers", b"tiers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cap_minor", b"_cap_minor", "base", b"base", "cap_minor", b"cap_minor", "cost_bearer", b"cost_bearer", "floor_minor", b"floor_minor", "match", b"match", "per_unit_minor", b"per_unit_minor", "rate_bp", b"rate_bp", "rule_id", b"rule_id", "shares", b"shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cap_minor", b"_cap_minor", "base", b"base", "cap_minor", b"cap_minor", "cost_bearer", b"cost_bearer", "floor_minor", b"floor_minor", "match", b"match", "per_unit_minor", b"per_unit_minor", "rate_bp", b"rate_bp", "rule_id", b"rule_id", "shares", b"shares", "tiers", b"tiers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cap_minor: _TypeAlias = _typing.Literal["cap_minor"]  # noqa: Y015
     _WhichOneofArgType__cap_minor: _TypeAlias = _typing.Literal["_cap_minor", b"_cap_minor"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cap_minor) -> _WhichOneofReturnType__cap_minor | None: ...
 
 Global___Rule: _TypeAlias = Rule  # noqa: Y015
+
+@_typing.final
+class Tier(_message.Message):
+    """From which sales of a month on which rate holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_MINOR_FIELD_NUMBER: _builtins.int
+    RATE_BP_FIELD_NUMBER: _builtins.int
+    from_minor: _builtins.int
+    """Sales of the month in minor units. Above that of the tier before it. [1, 10^15]."""
+    rate_bp: _builtins.int
+    """Its rate in basis points. [0, 10000]."""
+    def __init__(
+        self,
+        *,
+        from_minor: _builtins.int = ...,
+        rate_bp: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_minor", b"from_minor", "rate_bp", b"rate_bp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tier: _TypeAlias = Tier  # noqa: Y015
+
+@_typing.final
+class Tiers(_message.Message):
+    """Rates by what the owner of a sale sold in a business month.
+
+    Her sales of a month, S, are what was paid in it for orders that she owns, under
+    whatever rules, less what of the same lines was refunded within it. When the
+    month closes, T is what S earns by the table (below the first tier the rule's
+    `rate_bp` holds), and each line earns round_half_up(paid × T ÷ S), within cap
+    and floor. The difference to `rate_bp` is posted on the line, held if the line
+    is held, and refunds take it back as they do the rest. While the month is open a
+    line earns `rate_bp`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIERS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    AFTER_CLOSE_FIELD_NUMBER: _builtins.int
+    mode: Global___TierMode.ValueType
+    """How their rates are applied."""
+    after_close: Global___AfterClose.ValueType
+    """What becomes known after the month was closed."""
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tier]:
+        """In ascending order. 1 to 20."""
+
+    def __init__(
+        self,
+        *,
+        tiers: _abc.Iterable[Global___Tier] | None = ...,
+        mode: Global___TierMode.ValueType = ...,
+        after_close: Global___AfterClose.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_close", b"after_close", "mode", b"mode", "tiers", b"tiers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tiers: _TypeAlias = Tiers  # noqa: Y015
 
 @_typing.final
 class Hold(_message.Message):
@@ -389,6 +588,9 @@ class Plan(_message.Message):
     PUBLISH_TIME_FIELD_NUMBER: _builtins.int
     HOLDS_FIELD_NUMBER: _builtins.int
     SHARE_LINK_HOURS_FIELD_NUMBER: _builtins.int
+    SELF_PURCHASE_FIELD_NUMBER: _builtins.int
+    POOL_SHARING_FIELD_NUMBER: _builtins.int
+    WRITE_OFF_LEAVERS_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     """Given by the service; commission freezes it with the order. Empty in a
     request.
@@ -399,6 +601,14 @@ class Plan(_message.Message):
     """For how many hours before an order a share link that the buyer opened counts:
     its makers are referrers, and the last of them the owner where no binding
     stands. One that was opened after the order never counts. 0: 72. [0, 720].
+    """
+    self_purchase: Global___SelfPurchase.ValueType
+    """What a guide is paid for what she buys herself."""
+    pool_sharing: Global___PoolSharing.ValueType
+    """What becomes of store pools at the close of a month that ends under this plan."""
+    write_off_leavers: _builtins.bool
+    """Whether what a guide owes at the close of a month that ends under this plan is
+    written off if she has left by then. Else it is carried on.
     """
     @_builtins.property
     def effective_from_time(self) -> _timestamp_pb2.Timestamp:
@@ -437,10 +647,13 @@ class Plan(_message.Message):
         publish_time: _timestamp_pb2.Timestamp | None = ...,
         holds: _abc.Iterable[Global___Hold] | None = ...,
         share_link_hours: _builtins.int = ...,
+        self_purchase: Global___SelfPurchase.ValueType = ...,
+        pool_sharing: Global___PoolSharing.ValueType = ...,
+        write_off_leavers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["effective_from_time", b"effective_from_time", "effective_to_time", b"effective_to_time", "publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "effective_from_time", b"effective_from_time", "effective_to_time", b"effective_to_time", "holds", b"holds", "plan_id", b"plan_id", "publish_time", b"publish_time", "rules", b"rules", "share_link_hours", b"share_link_hours"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "effective_from_time", b"effective_from_time", "effective_to_time", b"effective_to_time", "holds", b"holds", "plan_id", b"plan_id", "pool_sharing", b"pool_sharing", "publish_time", b"publish_time", "rules", b"rules", "self_purchase", b"self_purchase", "share_link_hours", b"share_link_hours", "write_off_leavers", b"write_off_leavers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

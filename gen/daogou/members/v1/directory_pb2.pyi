@@ -436,6 +436,8 @@ class Guide(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     POSTINGS_FIELD_NUMBER: _builtins.int
     RESIGN_TIME_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    MERGED_MEMBER_IDS_FIELD_NUMBER: _builtins.int
     guide_id: _builtins.str
     """Given by the service. Empty in a create request."""
     brand_id: _builtins.str
@@ -446,6 +448,11 @@ class Guide(_message.Message):
     """Name for people. 1 to 100 characters."""
     state: Global___GuideState.ValueType
     """Whether she is at work."""
+    member_id: _builtins.str
+    """The member that she is as a customer, by which commission knows her own
+    purchases. Empty: none is known. Whoever reads it gets who answers for that
+    member now, where he was merged into another; nobody, where he was erased.
+    """
     @_builtins.property
     def accounts(self) -> _containers.RepeatedCompositeFieldContainer[_identity_pb2.Identity]:
         """Her own accounts on the channels, by which her own purchases and scans are
@@ -470,6 +477,12 @@ class Guide(_message.Message):
     def resign_time(self) -> _timestamp_pb2.Timestamp:
         """When she left. Absent: she has not. Output only."""
 
+    @_builtins.property
+    def merged_member_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of members who were merged into that one: they were she as well.
+        Output only.
+        """
+
     def __init__(
         self,
         *,
@@ -483,10 +496,12 @@ class Guide(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         postings: _abc.Iterable[Global___GuidePosting] | None = ...,
         resign_time: _timestamp_pb2.Timestamp | None = ...,
+        member_id: _builtins.str = ...,
+        merged_member_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "resign_time", b"resign_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "guide_id", b"guide_id", "postings", b"postings", "resign_time", b"resign_time", "state", b"state", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "brand_id", b"brand_id", "create_time", b"create_time", "display_name", b"display_name", "guide_id", b"guide_id", "member_id", b"member_id", "merged_member_ids", b"merged_member_ids", "postings", b"postings", "resign_time", b"resign_time", "state", b"state", "store_id", b"store_id", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1437,7 +1452,7 @@ class UpdateGuideRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change: `display_name`, `state`, `accounts`."""
+        """Which fields to change: `display_name`, `state`, `accounts`, `member_id`."""
 
     def __init__(
         self,

@@ -256,7 +256,8 @@ class DirectoryServiceServicer:
 
         A repeat returns the guide as first created.
 
-        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN;
+        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
+        MEMBER_UNKNOWN, MEMBER_ERASED (the member that she is as a customer);
         ALREADY_EXISTS REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -269,7 +270,8 @@ class DirectoryServiceServicer:
         A repeat returns the guides as first created, and hires those that were
         refused before and are acceptable now.
 
-        Errors of one item: INVALID_FIELDS, STORE_UNKNOWN, REQUEST_ID_REUSED.
+        Errors of one item: INVALID_FIELDS, STORE_UNKNOWN, MEMBER_UNKNOWN,
+        MEMBER_ERASED, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -300,7 +302,8 @@ class DirectoryServiceServicer:
         A repeat returns the first reply.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-        mask); NOT_FOUND GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_RESIGNED;
+        mask); NOT_FOUND GUIDE_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED (the member that
+        she is as a customer); FAILED_PRECONDITION GUIDE_RESIGNED;
         ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

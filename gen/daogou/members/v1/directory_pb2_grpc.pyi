@@ -119,7 +119,8 @@ class DirectoryServiceStub:
 
     A repeat returns the guide as first created.
 
-    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN;
+    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
+    MEMBER_UNKNOWN, MEMBER_ERASED (the member that she is as a customer);
     ALREADY_EXISTS REQUEST_ID_REUSED.
     """
     BatchCreateGuides: _grpc.UnaryUnaryMultiCallable[_directory_pb2.BatchCreateGuidesRequest, _directory_pb2.BatchCreateGuidesResponse]
@@ -128,7 +129,8 @@ class DirectoryServiceStub:
     A repeat returns the guides as first created, and hires those that were
     refused before and are acceptable now.
 
-    Errors of one item: INVALID_FIELDS, STORE_UNKNOWN, REQUEST_ID_REUSED.
+    Errors of one item: INVALID_FIELDS, STORE_UNKNOWN, MEMBER_UNKNOWN,
+    MEMBER_ERASED, REQUEST_ID_REUSED.
     """
     GetGuide: _grpc.UnaryUnaryMultiCallable[_directory_pb2.GetGuideRequest, _directory_pb2.GetGuideResponse]
     """Reads one guide. Her accounts are masked.
@@ -147,7 +149,8 @@ class DirectoryServiceStub:
     A repeat returns the first reply.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-    mask); NOT_FOUND GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_RESIGNED;
+    mask); NOT_FOUND GUIDE_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED (the member that
+    she is as a customer); FAILED_PRECONDITION GUIDE_RESIGNED;
     ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
     """
     MoveGuide: _grpc.UnaryUnaryMultiCallable[_directory_pb2.MoveGuideRequest, _directory_pb2.MoveGuideResponse]
@@ -262,7 +265,8 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
 
     A repeat returns the guide as first created.
 
-    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN;
+    Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
+    MEMBER_UNKNOWN, MEMBER_ERASED (the member that she is as a customer);
     ALREADY_EXISTS REQUEST_ID_REUSED.
     """
     BatchCreateGuides: _aio.UnaryUnaryMultiCallable[_directory_pb2.BatchCreateGuidesRequest, _directory_pb2.BatchCreateGuidesResponse]  # type: ignore[assignment]
@@ -271,7 +275,8 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     A repeat returns the guides as first created, and hires those that were
     refused before and are acceptable now.
 
-    Errors of one item: INVALID_FIELDS, STORE_UNKNOWN, REQUEST_ID_REUSED.
+    Errors of one item: INVALID_FIELDS, STORE_UNKNOWN, MEMBER_UNKNOWN,
+    MEMBER_ERASED, REQUEST_ID_REUSED.
     """
     GetGuide: _aio.UnaryUnaryMultiCallable[_directory_pb2.GetGuideRequest, _directory_pb2.GetGuideResponse]  # type: ignore[assignment]
     """Reads one guide. Her accounts are masked.
@@ -290,7 +295,8 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     A repeat returns the first reply.
 
     Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-    mask); NOT_FOUND GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_RESIGNED;
+    mask); NOT_FOUND GUIDE_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED (the member that
+    she is as a customer); FAILED_PRECONDITION GUIDE_RESIGNED;
     ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
     """
     MoveGuide: _aio.UnaryUnaryMultiCallable[_directory_pb2.MoveGuideRequest, _directory_pb2.MoveGuideResponse]  # type: ignore[assignment]
@@ -468,7 +474,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A repeat returns the guide as first created.
 
-        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN;
+        Errors: INVALID_ARGUMENT INVALID_FIELDS; NOT_FOUND STORE_UNKNOWN,
+        MEMBER_UNKNOWN, MEMBER_ERASED (the member that she is as a customer);
         ALREADY_EXISTS REQUEST_ID_REUSED.
         """
 
@@ -483,7 +490,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         A repeat returns the guides as first created, and hires those that were
         refused before and are acceptable now.
 
-        Errors of one item: INVALID_FIELDS, STORE_UNKNOWN, REQUEST_ID_REUSED.
+        Errors of one item: INVALID_FIELDS, STORE_UNKNOWN, MEMBER_UNKNOWN,
+        MEMBER_ERASED, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -520,7 +528,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         A repeat returns the first reply.
 
         Errors: INVALID_ARGUMENT INVALID_FIELDS (an unknown or immutable path in the
-        mask); NOT_FOUND GUIDE_UNKNOWN; FAILED_PRECONDITION GUIDE_RESIGNED;
+        mask); NOT_FOUND GUIDE_UNKNOWN, MEMBER_UNKNOWN, MEMBER_ERASED (the member that
+        she is as a customer); FAILED_PRECONDITION GUIDE_RESIGNED;
         ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED DIRECTORY_CHANGED.
         """
 

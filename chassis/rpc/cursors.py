@@ -19,6 +19,8 @@ from google.protobuf.message import Message
 from chassis.errors import Invalid
 from chassis.times import EPOCH
 
+PAGE_SIZE_DEFAULT: Final = 100
+"""Items of a page whose request does not say how many."""
 _SIGNATURE_BYTES: Final = 12
 
 

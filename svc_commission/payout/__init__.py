@@ -1,0 +1,1 @@
+"""Money beside the orders: adjustments, payouts, opening balances. Begin with `servicer_payout`."""

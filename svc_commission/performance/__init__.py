@@ -1,0 +1,1 @@
+"""Sales performance: what stores, guides and the brand sold. Begin with `servicer_performance`."""
