@@ -144,7 +144,7 @@ async def composed(around: Surroundings[CommissionSettings]) -> AsyncIterator[Se
             plans=published,
             ingest=ingest,
             members=members,
-            lease_s=config.posting_lease_s,
+            leases=leases,
             now=now,
         )
         rounds["closing"] = Closing(close).resume
@@ -159,7 +159,7 @@ async def composed(around: Surroundings[CommissionSettings]) -> AsyncIterator[Se
         )
         adjustments, payouts = (
             Adjustments(adjusted, entries, leases, now),
-            Payouts(paid, entries, leases, now),
+            Payouts(paid, entries, months, leases, now),
         )
         rounds |= {"adjustments": adjustments.round, "payouts": payouts.round}
         opening = OpeningBalances(entries, leases, members, now)

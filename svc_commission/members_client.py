@@ -103,9 +103,12 @@ class MembersClient:
                 self._shops.put((brand_id, "|".join(shop)), store.store_id)
         return managers, held
 
-    async def find_guides(self, brand_id: str, guide_ids: Sequence[str]) -> dict[str, Guide]:
-        """Those of the guides who exist, resigned ones included."""
-        found = {one: known for one in guide_ids if (known := self._guides.get((brand_id, one))) is not None}
+    async def find_guides(
+        self, brand_id: str, guide_ids: Sequence[str], *, anew: bool = False
+    ) -> dict[str, Guide]:
+        """Those of the guides who exist, resigned ones included. `anew`: as they are now, not a minute ago."""
+        kept = [] if anew else guide_ids
+        found = {one: known for one in kept if (known := self._guides.get((brand_id, one))) is not None}
         asked = sorted(set(guide_ids) - found.keys())
         for start in range(0, len(asked), 1000):
             request = directory_pb2.BatchGetGuidesRequest(

@@ -216,18 +216,18 @@ def _applied(document: Document, write: ReplaceOne[Any] | UpdateOne) -> Document
 
 def _updated(document: Document, update: Any, array_filters: Sequence[Document]) -> Document:
     """The document after an update: a pipeline of stages, or operators."""
-    after: Document = copied(document)
     if isinstance(update, list):
         for stage in update:
             [(name, what)] = stage.items()
-            after = _STAGES[name](after, what)
-        return copied(after)
+            document = _STAGES[name](document, what)
+        return copied(document)
+    after: Document = copied(document)
     parts = {next(iter(one)).partition(".")[0]: one for one in array_filters}
     for operator, fields in update.items():
         for path, given in fields.items():
             for holder, name in _places(after, path.split("."), parts):
                 _OPERATORS[operator](holder, name, given)
-    return copied(after)
+    return after
 
 
 def _places(

@@ -63,9 +63,15 @@ async def connected(config: ServiceSettings, name: str) -> AsyncIterator[Databas
             await closing
 
 
-async def aggregated(collection: Collection, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
-    """All documents of an aggregation. For results whose size is bounded by their nature."""
-    cursor: Any = collection.aggregate(pipeline, allowDiskUse=True)
+async def aggregated(
+    collection: Collection, pipeline: Sequence[Mapping[str, Any]], hint: str = ""
+) -> list[Document]:
+    """All documents of an aggregation. For results whose size is bounded by their nature.
+
+    `hint`: the name of the index to use; empty: whatever the server finds best.
+    """
+    options = {"hint": hint} if hint else {}
+    cursor: Any = collection.aggregate(pipeline, allowDiskUse=True, **options)
     if inspect.isawaitable(cursor):
         cursor = await cursor
     return cast("list[Document]", await cursor.to_list(None))

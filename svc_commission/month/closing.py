@@ -23,7 +23,7 @@ from chassis.mongo.connection import Document
 from daogou.commission.v1 import month_pb2 as pb
 from svc_commission.members_client import BrandFacts, MembersClient
 from svc_commission.month import owner_sales
-from svc_commission.month.leases import WAITED_FOR, Lease
+from svc_commission.month.leases import WAITED_FOR, Lease, Leases
 from svc_commission.month.moving import Moving
 from svc_commission.month.statements import Statements
 from svc_commission.month.store_month import MonthStore
@@ -67,7 +67,7 @@ Steps = AsyncIterator[Progress]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What closing a month needs. `lease_s`: how long leases to post are given for."""
+    """What closing a month needs."""
 
     months: MonthStore
     statements: StatementStore
@@ -77,7 +77,7 @@ class Parts:
     plans: PlanStore
     ingest: Ingest
     members: MembersClient
-    lease_s: float
+    leases: Leases
     now: Now
 
 
@@ -94,12 +94,19 @@ class Closing:
         """
         parts = self._parts
         facts = await parts.members.brand(brand_id)
-        hold = _Hold(parts.months, brand_id, month, parts.lease_s)
+        hold = _Hold(parts.months, brand_id, month, parts.leases.lease_s)
         await hold.kept()
-        run = _Run(parts, hold, brand_id, month, facts)
+        run = _Run(parts, hold.kept, brand_id, month, facts)
         for steps in (run.wait, run.relay, run.confirm, run.rate, run.move, run.state, run.check):
             async for progress in steps():
                 yield progress
+
+    async def confirmed(self, brand_id: str, month: date) -> None:
+        """Confirms what is due within a month that is open still, as the round that does it may be late."""
+        facts = await self._parts.members.brand(brand_id)
+        run = _Run(self._parts, lambda: self._parts.leases.held(brand_id), brand_id, month, facts)
+        async for _ in run.confirm():
+            pass
 
     async def resume(self) -> bool:
         """Goes on with closes that nobody goes on with."""
@@ -137,11 +144,18 @@ class _Hold:
 
 
 class _Run:
-    """One go through the steps."""
+    """One go through the steps. `kept`: keeps the right to, and gives a lease for what is written."""
 
-    def __init__(self, parts: Parts, hold: _Hold, brand_id: str, month: date, facts: BrandFacts) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        kept: Callable[[], Awaitable[Lease]],
+        brand_id: str,
+        month: date,
+        facts: BrandFacts,
+    ) -> None:
         self._parts = parts
-        self._hold = hold
+        self._kept = kept
         self._brand_id = brand_id
         self._month = month
         self._facts = facts
@@ -151,10 +165,10 @@ class _Run:
 
     async def wait(self) -> Steps:
         """Until the last lease has run out that was given before the close began."""
-        began_s, whole_s = time.monotonic(), self._parts.lease_s * WAITED_FOR
+        began_s, whole_s = time.monotonic(), self._parts.leases.lease_s * WAITED_FOR
         while (passed_s := time.monotonic() - began_s) < whole_s:
             yield Progress(pb.CLOSE_STEP_WAIT, int(passed_s * 1000), int(whole_s * 1000))
-            await self._hold.kept()
+            await self._kept()
             await asyncio.sleep(min(0.2, whole_s - passed_s))
         # All that was written before it, and by whomever, is then where reads find it.
         await self._parts.months.note(self._brand_id, self._month, {"waited_time": self._parts.now()})
@@ -182,10 +196,10 @@ class _Run:
         total = await self._parts.orders.confirmable_count(self._brand_id, last)
         async for progress in self._rebooked(pb.CLOSE_STEP_CONFIRM, total, due, confirmed, CONFIRMED):
             yield progress
-        _CONFIRMED.reached()
 
     async def rate(self) -> Steps:
         """Tiers: what every owner sold is fixed first, then every line is rated by it."""
+        _CONFIRMED.reached()
         plans = await self._parts.plans.plans(self._brand_id)
         if not owner_sales.has_tiers(plans):
             return
@@ -222,7 +236,7 @@ class _Run:
         for _ in range(_PASSES):
             after, left = "", set()
             while orders := await due(after):
-                lease = await self._hold.kept()
+                lease = await self._kept()
                 left |= await self._parts.ingest.rebook([changed(one) for one in orders], cause, lease)
                 after = orders[-1]["_id"]
                 done += len(orders)
@@ -245,7 +259,7 @@ class _Run:
             found = await entries(self._brand_id, self._month, self._facts, plan, self._parts.now())
             for begin in range(0, len(found), MOST):
                 part = found[begin : begin + MOST]
-                with (await self._hold.kept()).writing():
+                with (await self._kept()).writing():
                     await self._parts.entries.insert(part)
                 yield Progress(step, begin + len(part), len(found))
         _MOVED.reached()
@@ -253,7 +267,7 @@ class _Run:
     async def state(self) -> Steps:
         """A statement for everybody."""
         made = Statements(self._parts.statements, self._brand_id, self._month, self._facts.currency_code)
-        async for done, total in made.write(self._hold.kept):
+        async for done, total in made.write(self._kept):
             yield Progress(pb.CLOSE_STEP_STATE, done, total)
         self._posting_total = made.posted_minor
         _STATED.reached()
@@ -288,7 +302,7 @@ class _Run:
             ],
             "close_time": self._parts.now(),
         }
-        await self._hold.kept()
+        await self._kept()
         await self._parts.months.finish(self._brand_id, self._month, report)
         _FINISHED.reached()
         yield Progress(pb.CLOSE_STEP_CHECK, 1, 1)

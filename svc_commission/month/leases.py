@@ -44,7 +44,7 @@ class Lease:
 
 
 class Leases:
-    """The leases of this process, one for each brand, renewed when less than half is left."""
+    """The leases of this process, one for each brand, renewed when less than three quarters are left."""
 
     def __init__(
         self, months: MonthStore, lease_s: float, monotonic: Callable[[], float] = time.monotonic
@@ -55,10 +55,10 @@ class Leases:
         self._held: dict[str, Lease] = {}
 
     async def held(self, brand_id: str) -> Lease:
-        """A lease of which at least half is left."""
+        """A lease of which at least three quarters are left."""
         asked_s = self._monotonic()
         held = self._held.get(brand_id)
-        if held is None or held.until_s - asked_s < self.lease_s / 2:
+        if held is None or held.until_s - asked_s < self.lease_s * 0.75:
             first_open = await self._months.first_open(brand_id)
             held = self._held[brand_id] = Lease(first_open, asked_s + self.lease_s)
         return held

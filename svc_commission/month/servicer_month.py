@@ -83,6 +83,7 @@ class MonthServicer:
         reason = request.override_reason if behind else ""
         subject = {"brand_id": brand_id, "month": f"{month:%Y-%m}"}
         await self._audit.record(caller(), "CloseMonth", subject, reason, now)
+        await self._closing.confirmed(brand_id, month)
         record = {"begin_time": now, "feeds_behind": behind, "override_reason": reason}
         await self._months.begin(brand_id, month, record)
 

@@ -173,10 +173,10 @@ class Attributor:
             attribution.decided_anew(documents.attribution_of(order["attribution"]), bound, now)
             for order, bound in zip(orders, bindings, strict=True)
         ]
-        return await self._without_buyers(brand_id, whole, plans)
+        return await self._without_buyers(brand_id, whole, plans, anew=True)
 
     async def _without_buyers(
-        self, brand_id: str, whole: Sequence[Attribution], plans: Sequence[Plan]
+        self, brand_id: str, whole: Sequence[Attribution], plans: Sequence[Plan], *, anew: bool = False
     ) -> list[Attribution]:
         """The attributions without the guides who bought themselves, where the plan pays nothing for it."""
         named = {
@@ -186,7 +186,7 @@ class Attributor:
             for payee in one.payees().values()
             if (guide_id := attribution.guide_of(payee))
         }
-        guides = await self._members.find_guides(brand_id, list(named))
+        guides = await self._members.find_guides(brand_id, list(named), anew=anew)
         pays = {one.plan_id: one.self_purchase for one in plans}
         return [
             attribution.without_buyer(one, guides, pays.get(one.plan_id, SelfPurchase.NOTHING))

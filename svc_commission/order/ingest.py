@@ -27,7 +27,14 @@ from svc_commission.month.leases import Lease, Leases
 from svc_commission.order import documents, identities, purchases, sales
 from svc_commission.order.attributor import Attributor
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
-from svc_commission.order.store_order import CONFIRM_DUE, STUCK_SINCE, OrderStore, fits, order_key
+from svc_commission.order.store_order import (
+    CONFIRM_DUE,
+    CONFIRM_TIME,
+    STUCK_SINCE,
+    OrderStore,
+    fits,
+    order_key,
+)
 from svc_commission.plan.store_plan import PlanStore
 from svc_commission.rules import admission, feed, order
 from svc_commission.rules.admission import Admission
@@ -372,7 +379,8 @@ def _book(draft: _Draft, plans: Sequence[Plan], batch: str, now: datetime, first
     if books.refund_excess_minor and not document["refund_excess_minor"]:
         REFUND_EXCESS.inc()
     document["refund_excess_minor"] = books.refund_excess_minor
-    _set_or_remove(document, CONFIRM_DUE, books.confirm_time if books.confirms_later else None)
+    for name in (CONFIRM_TIME, CONFIRM_DUE):
+        _set_or_remove(document, name, books.confirm_time if books.confirms_later else None)
     _set_or_remove(document, STUCK_SINCE, books.stuck_time)
     owner_sales.note(document, books, plans, first_open, now)
     posted = documents.targets_of(document["target"])

@@ -26,14 +26,22 @@ from svc_commission.order.identities import IDENTITY_DUE
 
 PARKED: Final = "parked.retry_time"
 """When an order's attribution is to be tried again."""
-CONFIRM_DUE: Final = "confirm_due_time"
+CONFIRM_TIME: Final = "confirm_time"
 """When what an order earned becomes payable, until that has been done."""
+CONFIRM_DUE: Final = "confirm_due_time"
+"""When it is to be tried."""
 STUCK_SINCE: Final = "stuck_time"
 """From when on an order is held for too long without news."""
 
 INDEXES = (
     Index("orders", "relay", [("relay.recorded_time", 1)], {"sparse": True}),
     Index("orders", "parked", [(PARKED, 1)], {"sparse": True}),
+    Index(
+        "orders",
+        "to_confirm",
+        [("brand_id", 1), (CONFIRM_TIME, 1)],
+        {"partialFilterExpression": {CONFIRM_TIME: {"$exists": True}}},
+    ),
     Index("orders", "confirm_due", [(CONFIRM_DUE, 1)], {"sparse": True}),
     Index("orders", "stuck", [(STUCK_SINCE, 1)], {"sparse": True}),
     Index("orders", "identity_due", [(IDENTITY_DUE, 1)], {"sparse": True}),
@@ -147,13 +155,15 @@ class OrderStore:
         return await self._orders.find(query).limit(most).to_list(None)
 
     async def confirmable_of(self, brand_id: str, through: datetime, after: str, most: int) -> list[Document]:
-        """Orders of a brand to be confirmed by a time, by key after one."""
-        query = {"brand_id": brand_id, CONFIRM_DUE: {"$lte": through}, "_id": {"$gt": after}}
+        """Orders of a brand to be confirmed by a time, by key after one, whoever else is at them."""
+        query = {"brand_id": brand_id, CONFIRM_TIME: {"$lte": through}, "_id": {"$gt": after}}
         return await self._orders.find(query).sort("_id", 1).limit(most).to_list(None)
 
     async def confirmable_count(self, brand_id: str, through: datetime) -> int:
         """How many there are."""
-        return int(await self._orders.count_documents({"brand_id": brand_id, CONFIRM_DUE: {"$lte": through}}))
+        return int(
+            await self._orders.count_documents({"brand_id": brand_id, CONFIRM_TIME: {"$lte": through}})
+        )
 
     async def parked_of(self, brand_id: str, most: int) -> tuple[int, list[Document]]:
         """How many orders of a brand wait for their attribution, and some of them."""

@@ -13,8 +13,10 @@ from datetime import date, datetime, timedelta
 from typing import Final
 
 from chassis.clock import Now
+from chassis.errors import Unavailable
 from chassis.mongo.connection import Document
 from svc_commission.month.leases import Leases
+from svc_commission.month.store_month import CLOSED, MonthStore
 from svc_commission.order.documents import month_of
 from svc_commission.payout.entries import Amount, entry_document, entry_id
 from svc_commission.payout.store_entry import EntryStore
@@ -35,9 +37,12 @@ WITHIN_S: Final = 15.0
 class Payouts:
     """Goes on with payouts."""
 
-    def __init__(self, store: PayoutStore, entries: EntryStore, leases: Leases, now: Now) -> None:
+    def __init__(
+        self, store: PayoutStore, entries: EntryStore, months: MonthStore, leases: Leases, now: Now
+    ) -> None:
         self._store = store
         self._entries = entries
+        self._months = months
         self._leases = leases
         self._now = now
 
@@ -70,6 +75,7 @@ class Payouts:
             with lease.writing():
                 standing = await self._entries.insert(entries)
         else:
+            await self._check_waited_out(payout["brand_id"], paid_in)
             standing = await self._entries.find([entry["_id"] for entry in entries])
         by_guide = zip(payable, entries, strict=True)
         paid_by = {
@@ -84,6 +90,15 @@ class Payouts:
             refused=[{"guide_id": guide_id, "reason": why.value} for guide_id, why in refused.items()],
             done=len(guide_ids) < CHUNK,
         )
+
+    async def _check_waited_out(self, brand_id: str, paid_in: date) -> None:
+        """Whether nobody else who goes on with a payout can post in a month any longer.
+
+        Raises: Unavailable MONTH_BEING_CLOSED while somebody might.
+        """
+        close = await self._months.close_of(brand_id, paid_in)
+        if close is None or (close["state"] != CLOSED and "waited_time" not in close):
+            raise Unavailable("MONTH_BEING_CLOSED", "payments may still be posted in it", retry_after_s=1)
 
     async def _next(self, payout: Document) -> tuple[list[str], dict[str, Document]]:
         """The next guides of a payout, and the statements of those who have one."""

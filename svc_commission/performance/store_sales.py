@@ -17,13 +17,16 @@ from svc_commission.order import sales
 from svc_commission.rules.period import Period
 from svc_commission.rules.sales_credit import NOTHING, Amounts, Role
 
+_BY_DAY: Final = "by_day"
+"""Rankings name it: the server may take another with days in it, with an entry for each store or guide."""
+
 INDEXES = (
     Index("sales", "by_store", [("brand_id", 1), ("stores", 1), ("date", 1)]),
     Index("sales", "by_guide", [("brand_id", 1), ("guides", 1), ("date", 1)]),
     # Holds all that the sums of a brand need, so that no document is read for them.
     Index(
         "sales",
-        "by_day",
+        _BY_DAY,
         [(name, 1) for name in ("brand_id", "date", "whole", *Amounts._fields)],
     ),
 )
@@ -116,12 +119,12 @@ class SalesStore:
 
     async def _first(self, ranking: Sequence[Document], most: int) -> list[Ranked]:
         order = {"$sort": {"net_minor": -1, "_id": 1}}
-        found = await aggregated(self._sales, [*ranking, order, {"$limit": most}])
+        found = await aggregated(self._sales, [*ranking, order, {"$limit": most}], hint=_BY_DAY)
         return [_ranked(one) for one in found]
 
     async def _one(self, ranking: Sequence[Document], subject_id: str) -> tuple[Ranked | None, int]:
         facets = {"own": [{"$match": {"_id": subject_id}}], "all": [{"$count": "count"}]}
-        [found] = await aggregated(self._sales, [*ranking, {"$facet": facets}])
+        [found] = await aggregated(self._sales, [*ranking, {"$facet": facets}], hint=_BY_DAY)
         own = [_ranked(one) for one in found["own"]]
         return own[0] if own else None, found["all"][0]["count"] if found["all"] else 0
 

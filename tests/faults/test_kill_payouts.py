@@ -1,4 +1,4 @@
-"""kill -9 while a large batch is paid: it goes on by itself, everybody is paid once, the books come out even."""
+"""kill -9 while a large batch is paid: it goes on by itself, and everybody is paid once."""
 
 from __future__ import annotations
 

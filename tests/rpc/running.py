@@ -27,6 +27,7 @@ from chassis.errors import Violation
 from chassis.rpc.status import from_rpc_error
 from daogou.commission.v1.ledger_pb2_grpc import LedgerServiceStub
 from daogou.commission.v1.order_event_pb2_grpc import OrderEventServiceStub
+from daogou.commission.v1.performance_pb2_grpc import PerformanceServiceStub
 from daogou.commission.v1.plan_pb2_grpc import PlanServiceStub
 from daogou.members.v1.binding_pb2_grpc import BindingServiceStub
 from daogou.members.v1.directory_pb2_grpc import DirectoryServiceStub
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     # These names exist in the stubs alone.
     from daogou.commission.v1.ledger_pb2_grpc import LedgerServiceAsyncStub
     from daogou.commission.v1.order_event_pb2_grpc import OrderEventServiceAsyncStub
+    from daogou.commission.v1.performance_pb2_grpc import PerformanceServiceAsyncStub
     from daogou.commission.v1.plan_pb2_grpc import PlanServiceAsyncStub
     from daogou.members.v1.binding_pb2_grpc import BindingServiceAsyncStub
     from daogou.members.v1.directory_pb2_grpc import DirectoryServiceAsyncStub
@@ -125,6 +127,10 @@ class Caller:
         return LedgerServiceStub(self.channel("commission"))
 
     @cached_property
+    def performance(self) -> PerformanceServiceAsyncStub:
+        return PerformanceServiceStub(self.channel("commission"))
+
+    @cached_property
     def events(self) -> OrderEventServiceAsyncStub:
         return OrderEventServiceStub(self.channel("commission"))
 
@@ -182,10 +188,12 @@ class Running:
         subject: str = "",
     ) -> Caller:
         """Somebody of a role; with another subject, another person."""
-        ids = {"brand": brand, "region": region, "store": store, "guide": guide, "subject": subject}
-        key = (role, *ids.values())
+        key = (role, brand, region, store, guide, subject)
         if key not in self._callers:
-            bearer = token.mint(self.stack.keys, role, **ids)
+            keys = self.stack.keys
+            bearer = token.mint(
+                keys, role, brand=brand, region=region, store=store, guide=guide, subject=subject
+            )
             self.canaries.tokens.add(bearer)
             self._callers[key] = Caller(bearer, self._of)
         return self._callers[key]

@@ -19,9 +19,12 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from chassis.times import to_timestamp
-from daogou.commission.v1 import ledger_pb2, plan_pb2
+from daogou.commission.v1 import adjustment_pb2, feed_pb2, ledger_pb2, plan_pb2
+from daogou.commission.v1.adjustment_pb2_grpc import AdjustmentServiceStub
+from daogou.commission.v1.feed_pb2_grpc import FeedServiceStub
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Role
+from daogou.common.v1.channel_pb2 import Channel
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
 from daogou.members.v1 import (
     activity_pb2,
@@ -49,6 +52,8 @@ from tests.rpc.world import Order, World, a_world, line_of, plan_of, refund_of, 
 
 if TYPE_CHECKING:
     # These names exist in the stubs alone.
+    from daogou.commission.v1.adjustment_pb2_grpc import AdjustmentServiceAsyncStub
+    from daogou.commission.v1.feed_pb2_grpc import FeedServiceAsyncStub
     from daogou.members.v1.handover_pb2_grpc import HandoverServiceAsyncStub
     from daogou.members.v1.merge_pb2_grpc import MergeServiceAsyncStub
 
@@ -70,6 +75,7 @@ class Tenant:
     task_id: str
     merge: Merge
     """Of another of its members into the one that its world names."""
+    adjustment_id: str
     texts: set[str]
     amounts: set[int]
 
@@ -84,6 +90,7 @@ class Tenant:
             "store_id": stores,
             "selling_store_id": stores,
             "pool_store_id": stores,
+            "bearing_store_id": stores,
             "store_ids": stores,
             "guide_id": world.guides,
             "guide_ids": world.guides,
@@ -95,6 +102,7 @@ class Tenant:
             "merge_id": [self.merge.merge_id],
             "handover_id": [self.handover_id],
             "task_id": [self.task_id],
+            "adjustment_id": [self.adjustment_id],
             "order_id": [self.order.order_id],
             "shop_id": [world.shop_id],
             "code": [self.code],
@@ -118,6 +126,7 @@ async def a_tenant(running: Running, name: str, paid_minor: int) -> Tenant:
     await world.ingest(order.refunded(refund_of(f"{name}-scarf", paid_minor // 9)))
     handover_id = await _handed_over(world)
     task_id, merge = await _looked_after(world, name), await _merged(world)
+    adjustment_id = await _adjusted(world, name, paid_minor // 11)
     texts: set[str] = set()
     amounts: set[int] = set()
     async for reply in what_its_people_read(world, order, handover_id):
@@ -125,7 +134,8 @@ async def a_tenant(running: Running, name: str, paid_minor: int) -> Tenant:
         amounts |= {number for number in numbers_of(reply) if number > 100_000}
     # What others may know and say themselves is no secret.
     shared = {world.shop_id, order.order_id, lookup.value, masked(lookup)}
-    return Tenant(world, order, code, lookup, handover_id, task_id, merge, texts - shared, amounts)
+    texts -= shared
+    return Tenant(world, order, code, lookup, handover_id, task_id, merge, adjustment_id, texts, amounts)
 
 
 async def _merged(world: World) -> Merge:
@@ -135,6 +145,24 @@ async def _merged(world: World) -> Merge:
         brand_id=world.brand_id, member_id=world.member_id, identity=card
     )
     return (await world.connector.members.LinkIdentity(request)).merge
+
+
+async def _adjusted(world: World, name: str, amount_minor: int) -> str:
+    """Registers a feed of the tills, and proposes an adjustment; the id of that."""
+    feeds: FeedServiceAsyncStub = FeedServiceStub(world.admin.channel("commission"))
+    feed = {"feed_id": f"{name}-feed", "channel": Channel.CHANNEL_POS}
+    await feeds.RegisterFeed(
+        feed_pb2.RegisterFeedRequest(brand_id=world.brand_id, request_id=request_id(), **feed)
+    )
+    adjustments: AdjustmentServiceAsyncStub = AdjustmentServiceStub(world.admin.channel("commission"))
+    proposal = adjustment_pb2.ProposeAdjustmentRequest(
+        brand_id=world.brand_id,
+        request_id=request_id(),
+        guide_id=world.guides[0],
+        amount_minor=amount_minor,
+        reason=f"{name} bonus",
+    )
+    return (await adjustments.ProposeAdjustment(proposal)).adjustment.adjustment_id
 
 
 async def _looked_after(world: World, name: str) -> str:
@@ -226,6 +254,10 @@ async def what_its_people_read(world: World, order: Order, handover_id: str) -> 
     yield await admin.ledger.GetBalance(
         ledger_pb2.GetBalanceRequest(brand_id=brand, guide_id=world.guides[0])
     )
+    feeds: FeedServiceAsyncStub = FeedServiceStub(admin.channel("commission"))
+    yield await feeds.ListFeeds(feed_pb2.ListFeedsRequest(brand_id=brand))
+    adjustments: AdjustmentServiceAsyncStub = AdjustmentServiceStub(admin.channel("commission"))
+    yield await adjustments.ListAdjustments(adjustment_pb2.ListAdjustmentsRequest(brand_id=brand))
 
 
 async def _what_they_know_of_the_member(world: World) -> AsyncIterator[Message]:

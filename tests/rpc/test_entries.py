@@ -215,10 +215,11 @@ async def test_an_entry_that_is_of_no_order_is_given_with_its_cause(world: World
     [entry] = (await listed(world)).entries
     stored = journal(world).find_one({"_id": entry.entry_id})
     postings = [{**one, "line_id": "", "kind": "ADJUSTED"} for one in stored["postings"]]
-    named = {"_id": f"{world.brand_id}|ADJUSTED|x", "cause": "ADJUSTMENT:x", "postings": postings}
+    entry_id = f"{world.brand_id}|ADJUSTED|x"
     common = ("brand_id", "posting_month", "recorded_time", "currency_code")
+    named = {"_id": entry_id, "cause": "ADJUSTMENT:x", "postings": postings}
     journal(world).insert_one({**named, **{name: stored[name] for name in common}})
-    found = await explained(world, named["_id"])
+    found = await explained(world, entry_id)
     assert not found.HasField("order")
     assert (found.entry.cause, found.entry.order_id, found.currency_code) == ("ADJUSTMENT:x", "", "CNY")
     assert found.entry.channel == Channel.CHANNEL_UNSPECIFIED

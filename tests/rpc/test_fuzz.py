@@ -89,6 +89,8 @@ async def values(world: World) -> Values:
         "order_placed_time": [to_timestamp(order.placed_time)],
         "event_id": ["PLACED", "PAID:1", "PAID:2", "SHIPPED:1", "RECEIVED", "REFUND:1", "CLOSED"],
         "shop_id": [world.shop_id, "unknown-shop"],
+        # Of one name, so that most deliveries come from whoever was registered as their shop's.
+        "feed_id": ["erp"],
         "currency_code": ["CNY"],
         "code": [await world.code(), "garbage"],
         "line_id": ["a", "b"],

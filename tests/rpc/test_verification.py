@@ -134,9 +134,8 @@ async def test_money_from_nowhere_is_found(world: World) -> None:
     assert (found.verdict.trial_balance_minor, found.verdict.differing_order_count) == (5, 0)
     assert list(found.verdict.unbalanced_entry_ids) == [loose["_id"]]
     assert not found.verdict.agrees
-    journal.replace_one(
-        {"_id": loose["_id"]}, {**loose, "postings": [posting, {**posting, "amount_minor": -5}]}
-    )
+    balanced = [posting, {**posting, "amount_minor": -5}]
+    journal.update_one({"_id": loose["_id"]}, {"$set": {"postings": balanced}})
     found = await verified(world)
     assert found.verdict.agrees
     assert found.verdict.entry_count == (await world.trial_balance()).entry_count
@@ -175,13 +174,12 @@ async def test_an_entry_that_claims_another_brands_order_is_found(running: Runni
     order = other.order()
     await other.ingest(order.paid(COAT))
     [entry] = collection(world, "journal").find({"brand_id": other.brand_id})
-    collection(world, "journal").insert_one(
-        {**entry, "_id": f"planted-{world.brand_id}", "brand_id": world.brand_id}
-    )
+    planted = {**entry, "_id": f"planted-{world.brand_id}", "brand_id": world.brand_id}
+    collection(world, "journal").insert_one(planted)
     found = await verified(world)
     assert [one.unknown_order for one in found.differences] == [True]
     assert (await verified(other)).verdict.agrees
-    collection(world, "journal").delete_one({"_id": f"planted-{world.brand_id}"})
+    collection(world, "journal").delete_one({"_id": planted["_id"]})
 
 
 async def test_what_waits_for_the_journal_counts_as_though_it_were_there(world: World) -> None:

@@ -26,7 +26,8 @@ from structlog.testing import capture_logs
 from chassis import backoff
 from chassis.background import Round
 from chassis.clock import to_milliseconds
-from chassis.mongo import outbox
+from chassis.errors import Unavailable
+from chassis.mongo import failures, outbox
 from chassis.mongo.connection import Database
 from chassis.sealing import KeyRing, Sealer
 from chassis.times import from_timestamp, to_timestamp
@@ -44,7 +45,7 @@ from svc_commission.background import Rounds
 from svc_commission.members_client import MembersClient
 from svc_commission.month.leases import Leases
 from svc_commission.month.store_month import MonthStore
-from svc_commission.order import documents, purchases
+from svc_commission.order import documents, purchases, sales
 from svc_commission.order.ingest import Ingest, Verdict
 from svc_commission.order.purchases import Purchases
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
@@ -60,8 +61,9 @@ LIVES: Final = 40
 BUYERS: Final = 12
 TIMES: Final = 3
 """How often a feed reports each event, at least."""
-PROCESSES: Final = 2
-FEEDS: Final = 4
+PROCESSES: Final = 3
+FEEDS: Final = 6
+"""Calls that are under way at once."""
 BRAND: Final = "brand".ljust(16, "a")
 EAST: Final = "east".ljust(16, "a")
 FLAGSHIP: Final = "flagship".ljust(16, "a")
@@ -285,6 +287,8 @@ class Job:
     done: Callable[[Any], None]
     lost: Callable[[], None]
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    stalled_until: int = 0
+    """The turn of the scheduler before which it does not go on."""
 
 
 @dataclass
@@ -297,31 +301,42 @@ class Process:
     at_rounds: set[str] = field(default_factory=set)
 
 
-class Died(Exception):
-    """A simulated command that failed, before or after it was carried out: nobody knows."""
-
-
 @dataclass(frozen=True)
 class Dangers:
-    """How likely each step is to fail, and each turn of the scheduler to kill a process or stop members."""
+    """How likely each step is to fail or to be followed by a long pause of whoever took it.
 
-    fails: float = 0.004
-    kills: float = 0.004
-    leaves: float = 0.002
+    And each turn of the scheduler to kill a process, or to let the members service leave or come back.
+    """
+
+    fails: float
+    stalls: float
+    kills: float
+    leaves: float
 
 
-NO_DANGERS: Final = Dangers(0, 0, 0)
+NO_DANGERS: Final = Dangers(0, 0, 0, 0)
+
+
+def _dangers(draw: random.Random) -> Dangers:
+    """Of another mixture in every simulation: some faults show where much fails, others where little does."""
+    return Dangers(
+        fails=draw.choice([0.001, 0.004, 0.02]),
+        stalls=draw.choice([0, 0.02, 0.1]),
+        kills=draw.choice([0.002, 0.008, 0.03]),
+        leaves=draw.choice([0, 0.002]),
+    )
 
 
 class Lives:
     """One simulation."""
 
-    def __init__(self, seed: int, dangers: Dangers | None = None) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
         self.counts: Counter[str] = Counter()
         """What happened, and how often."""
         self._draw = random.Random(seed)
-        self._dangers = dangers or Dangers()
+        self._dangers = _dangers(self._draw)
+        self._turns = 0
         self._now = BEGIN
         self._ids = 0
         self.lives = lives_of(self._draw)
@@ -353,9 +368,7 @@ class Lives:
             nonlocal reporting
             reporting -= 1
             rejected = EventOutcome.EVENT_OUTCOME_REJECTED
-            self.counts.update(
-                EventOutcome.Name(one.outcome) + (one.error.reason if one.error else "") for one in verdicts
-            )
+            self.counts.update(EventOutcome.Name(one.outcome) for one in verdicts)
             again = [one for one, verdict in zip(call, verdicts, strict=True) if verdict.outcome == rejected]
             if again:
                 self._calls.append(again)
@@ -378,11 +391,15 @@ class Lives:
                         lambda call=call: unanswered(call),
                     )
                 )
-            elif self._draw.random() < 0.05:
+            elif self._draw.random() < 0.03:
                 self._begin_round(process, self._draw.choice(sorted(process.rounds)))
-            elif process.jobs:
-                self._go_on(process, self._draw.choice(process.jobs))
+            elif ready := [job for job in process.jobs if job.stalled_until <= self._turns]:
+                job = self._draw.choice(ready)
+                if self._draw.random() < self._dangers.stalls:
+                    job.stalled_until = self._turns + self._draw.choice([30, 300])
+                self._go_on(process, job)
             self._let_things_happen(process)
+            self._turns += 1
 
     def _let_things_happen(self, process: Process) -> None:
         """Time passes; members leaves or comes back; the process dies."""
@@ -416,9 +433,11 @@ class Lives:
         except StopIteration as finished:
             process.jobs.remove(job)
             job.done(finished.value)
-        except AutoReconnect:
+        except Exception as error:
+            if not isinstance(error, Unavailable) and failures.as_error(error) is None:
+                raise
             process.jobs.remove(job)
-            self.counts["commands failed"] += 1
+            self.counts["calls and rounds failed"] += 1
             job.lost()
 
     def _kill(self, process: Process) -> None:
@@ -560,6 +579,11 @@ class Lives:
         posted = self._posted(life.key)
         if posted != {key: amount for key, amount in wanted.items() if amount}:
             yield f"{life.key}: posted {posted}, not {dict(wanted)}"
+        counted = sales.counted(
+            one for one in self.database["sales"].documents.values() if one["_id"].startswith(f"{life.key}|")
+        )
+        if counted != books.sales_credits.each():
+            yield f"{life.key}: counted {counted}, not {books.sales_credits.each()}"
 
     def _posted(self, key: str) -> dict[tuple[str, ...], int]:
         posted: Counter[tuple[str, ...]] = Counter()

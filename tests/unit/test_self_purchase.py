@@ -13,6 +13,7 @@ from svc_commission.rules.attribution import Attribution, Guide, OwnerBasis, wit
 from svc_commission.rules.event import Event, Kind, Line
 from svc_commission.rules.order import Account, Books
 from svc_commission.rules.plan import Absent, Match, PayeeRole, Plan, Rule, SelfPurchase, Share
+from svc_commission.rules.sales_credit import Role
 
 PLACED = datetime(2026, 3, 10, 4, tzinfo=UTC)
 STAFF = {
@@ -111,12 +112,12 @@ def test_a_manager_who_buys_has_no_part_in_it_either() -> None:
 
 
 def test_what_a_guide_buys_is_a_sale_of_the_same_stores() -> None:
-    """Of the store that sold it, and of hers."""
-    for member_id in ("ben", "ann-buys", "bea-buys"):
-        credited = {
-            one.store_id: one.amount_minor for one in books_of(member_id, plan_of(Absent.KEEP)).sales_credits
-        }
-        assert credited == {"west": 10_000, "east": 10_000}
+    """Of the store that sold it, and of hers; but none that she made as a guide."""
+    for member_id, guides in (("ben", {"ann", "bea"}), ("ann-buys", {"bea"}), ("bea-buys", {"ann"})):
+        credited = books_of(member_id, plan_of(Absent.KEEP)).sales_credits.subjects
+        stores = {one.subject_id for one in credited if one.role is Role.STORE}
+        others = {one.subject_id for one in credited if one.role in (Role.OWNER, Role.SERVING)}
+        assert (stores, others) == ({"west", "east"}, guides)
 
 
 def test_an_attribution_of_before_there_were_self_purchases_has_none() -> None:
