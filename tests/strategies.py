@@ -6,7 +6,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Final, TypeVar
 
@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from svc_commission.rules.attribution import Attribution, OwnerBasis
 from svc_commission.rules.event import Event, Kind, Line, RefundLine
+from svc_commission.rules.line import MonthSales
 from svc_commission.rules.order import NO_CIRCUMSTANCES, Circumstances
 from svc_commission.rules.plan import (
     BASIS_POINTS,
     Absent,
+    AfterClose,
     Base,
     CostBearer,
     Hold,
@@ -27,6 +29,9 @@ from svc_commission.rules.plan import (
     Purchase,
     Rule,
     Share,
+    Tier,
+    TierMode,
+    Tiers,
 )
 
 MILLISECOND: Final = timedelta(milliseconds=1)
@@ -356,3 +361,38 @@ def arrivals(draw: st.DrawFn, events: Sequence[Event]) -> list[list[Event]]:
     shuffled = draw(st.permutations([*events, *again]))
     cuts = sorted(draw(st.lists(st.integers(0, len(shuffled)), max_size=4)))
     return [list(shuffled[start:end]) for start, end in zip([0, *cuts], [*cuts, len(shuffled)], strict=True)]
+
+
+_MONTHS: Final = [date(2026, month, 1) for month in (2, 3, 4, 5, 11, 12)]
+_TIER_BEGINS: Final = [1, 99, 1000, 10_000, 500_000, 10**12]
+_TIERS: Final = _some_of(
+    lambda chance: Tiers(
+        tiers=tuple(
+            Tier(begin, chance.choice([0, 1, 333, 500, 1000, BASIS_POINTS]))
+            for begin in sorted(chance.sample(_TIER_BEGINS, chance.choice([1, 1, 2, 4])))
+        ),
+        mode=chance.choice([*TierMode]),
+        after_close=chance.choice([*AfterClose]),
+    )
+)
+_SOLD: Final = st.sampled_from([0, 1, 98, 99, 1001, 10_000, 12_345, 500_000, 10**12, 10**13])
+
+
+@st.composite
+def tiered_histories(draw: st.DrawFn) -> History:
+    """Histories under rules with tiers, held or not, of which some months have been closed."""
+    history = draw(st.one_of(paid_histories(), held_histories()))
+    assert history.plan is not None
+    rules = tuple(
+        dataclasses.replace(rule, per_unit_minor=0, rate_bp=draw(_RATES), base=Base.PAID, tiers=draw(_TIERS))
+        for rule in history.plan.rules
+    )
+    sales = {
+        month: MonthSales(draw(_SOLD), draw(_SOLD))
+        for month in draw(st.lists(st.sampled_from(_MONTHS), min_size=1, unique=True))
+    }
+    return dataclasses.replace(
+        history,
+        plan=dataclasses.replace(history.plan, rules=rules),
+        around=dataclasses.replace(history.around, sales=sales),
+    )

@@ -70,7 +70,7 @@ async def aggregated(
 
     `hint`: the name of the index to use; empty: whatever the server finds best.
     """
-    options = {"hint": hint} if hint else {}
+    options: dict[str, Any] = {"hint": hint} if hint else {}
     cursor: Any = collection.aggregate(pipeline, allowDiskUse=True, **options)
     if inspect.isawaitable(cursor):
         cursor = await cursor

@@ -147,7 +147,7 @@ class _Fold:
         self.lines: dict[str, LineBooks] = {}
         self.tally = Tally()
         self.excess = 0
-        self._sold: dict[tuple[str, date], list[int]] = {}
+        self._back: Counter[tuple[str, date]] = Counter()
         self._rules: dict[str, Rule | None] = {}
         self._refunded: dict[str, int] = {}
         self._plan = plan
@@ -164,7 +164,6 @@ class _Fold:
         for line in event.lines:
             if line.line_id not in self._rules:
                 self._rules[line.line_id] = self._rule_for(line)
-            self._sold.setdefault((line.line_id, month), [0, 0])[0] += line.paid_minor
         named = {line.line_id for line in event.lines} | {back.line_id for back in event.refund_lines}
         # Most events touch few lines; to compute all of them at every event would take a large order's
         # events times its lines, and hold up every other call meanwhile.
@@ -174,8 +173,7 @@ class _Fold:
             if line_id in named or self._refunded[line_id] != refunded[line_id]
         ]
         for line_id in changed:
-            if sold := self._sold.get((line_id, month)):
-                sold[1] += refunded[line_id] - self._refunded.get(line_id, 0)
+            self._back[line_id, month] += refunded[line_id] - self._refunded.get(line_id, 0)
         self._refunded = refunded
         self._book(changed, month)
         self.tally.happened(event, day, sum(self.totals.paid.values()), sum(refunded.values()))
@@ -189,13 +187,19 @@ class _Fold:
     def owner_sales(self) -> dict[date, int]:
         """What was sold in each month, less what of the same lines was refunded within it."""
         sales: Counter[date] = Counter()
-        for (_, month), (paid, refunded) in self._sold.items():
-            sales[month] += max(0, paid - refunded)
+        for line_id, by_month in self.totals.paid_in.items():
+            for month, paid in by_month.items():
+                sales[month] += max(0, paid - self._back[line_id, month])
         return {month: amount for month, amount in sorted(sales.items()) if amount}
 
     def tiered_months(self) -> frozenset[date]:
         """In which months lines under tiers were paid."""
-        return frozenset(month for line_id, month in self._sold if self._tiered(line_id))
+        return frozenset(
+            month
+            for line_id, by_month in self.totals.paid_in.items()
+            if self._tiered(line_id)
+            for month in by_month
+        )
 
     def _rule_for(self, line: Line) -> Rule | None:
         return self._plan.rule_for(self._sale, line.category_id, line.sku_id) if self._plan else None

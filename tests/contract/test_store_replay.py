@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -194,8 +195,11 @@ async def test_pages_are_read_by_an_index_and_never_sorted_in_memory(
 
 
 @contextlib.asynccontextmanager
-async def beside(seen: list[float]) -> Any:
-    """Notes the longest that the event loop worked between two turns of somebody else, in seconds of its own."""
+async def beside(seen: list[float]) -> AsyncIterator[None]:
+    """Notes how long the event loop works between two turns of somebody else, in seconds of its own.
+
+    Without the collector of garbage, which stops everybody now and then whatever is computed.
+    """
 
     async def beat() -> None:
         while True:
@@ -204,9 +208,11 @@ async def beside(seen: list[float]) -> Any:
             seen.append(time.thread_time() - before)
 
     task = asyncio.create_task(beat())
+    gc.disable()
     try:
         yield
     finally:
+        gc.enable()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

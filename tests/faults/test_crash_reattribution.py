@@ -96,7 +96,7 @@ async def proposed(world: World, orders: Sequence[Order]) -> Reattribution:
 
 
 async def approved_until_it_dies(world: World, proposal: Reattribution, point: str) -> None:
-    """A second person agrees, and the service ends at the point while it carries that out. It is back then."""
+    """A second person agrees, the service ends at the point while carrying it out, and is back."""
     stack = world.running.stack
     await stack.kill("commission")
     await stack.start_service("commission", {"DAOGOU_CRASH_AT": point})
@@ -159,8 +159,8 @@ async def test_killed_in_between_each_order_is_reattributed_once(running: Runnin
     assert proposal.changed_count == ORDERS + 1
     await approved_until_it_dies(world, proposal, point)
     await until_it_is_done(world, proposal)
-    moved = 1000 + (ORDERS - 1) * 200
-    assert [await world.owed(0), await world.owed(1)] == [ann - moved, bea + moved]
+    moved, promoted = 1000 + (ORDERS - 1) * 200, 1000 - 200
+    assert [await world.owed(0), await world.owed(1)] == [ann - moved + promoted, bea + moved]
     stored = running.documents("commission", "orders", {"brand_id": world.brand_id})
     formers = {order["order_id"]: len(order.get("former_attributions", ())) for order in stored}
     assert formers.pop(his.order_id) == 0

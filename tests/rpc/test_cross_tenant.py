@@ -19,9 +19,10 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from chassis.times import to_timestamp
-from daogou.commission.v1 import adjustment_pb2, feed_pb2, ledger_pb2, plan_pb2
+from daogou.commission.v1 import adjustment_pb2, feed_pb2, ledger_pb2, plan_pb2, reattribution_pb2
 from daogou.commission.v1.adjustment_pb2_grpc import AdjustmentServiceStub
 from daogou.commission.v1.feed_pb2_grpc import FeedServiceStub
+from daogou.commission.v1.reattribution_pb2_grpc import ReattributionServiceStub
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Role
 from daogou.common.v1.channel_pb2 import Channel
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     # These names exist in the stubs alone.
     from daogou.commission.v1.adjustment_pb2_grpc import AdjustmentServiceAsyncStub
     from daogou.commission.v1.feed_pb2_grpc import FeedServiceAsyncStub
+    from daogou.commission.v1.reattribution_pb2_grpc import ReattributionServiceAsyncStub
     from daogou.members.v1.handover_pb2_grpc import HandoverServiceAsyncStub
     from daogou.members.v1.merge_pb2_grpc import MergeServiceAsyncStub
 
@@ -76,6 +78,7 @@ class Tenant:
     merge: Merge
     """Of another of its members into the one that its world names."""
     adjustment_id: str
+    reattribution_id: str
     texts: set[str]
     amounts: set[int]
 
@@ -103,6 +106,7 @@ class Tenant:
             "handover_id": [self.handover_id],
             "task_id": [self.task_id],
             "adjustment_id": [self.adjustment_id],
+            "reattribution_id": [self.reattribution_id],
             "order_id": [self.order.order_id],
             "shop_id": [world.shop_id],
             "code": [self.code],
@@ -127,6 +131,7 @@ async def a_tenant(running: Running, name: str, paid_minor: int) -> Tenant:
     handover_id = await _handed_over(world)
     task_id, merge = await _looked_after(world, name), await _merged(world)
     adjustment_id = await _adjusted(world, name, paid_minor // 11)
+    reattribution_id = await _reattributed(world, name, order)
     texts: set[str] = set()
     amounts: set[int] = set()
     async for reply in what_its_people_read(world, order, handover_id):
@@ -135,7 +140,8 @@ async def a_tenant(running: Running, name: str, paid_minor: int) -> Tenant:
     # What others may know and say themselves is no secret.
     shared = {world.shop_id, order.order_id, lookup.value, masked(lookup)}
     texts -= shared
-    return Tenant(world, order, code, lookup, handover_id, task_id, merge, adjustment_id, texts, amounts)
+    proposed = adjustment_id, reattribution_id
+    return Tenant(world, order, code, lookup, handover_id, task_id, merge, *proposed, texts, amounts)
 
 
 async def _merged(world: World) -> Merge:
@@ -163,6 +169,19 @@ async def _adjusted(world: World, name: str, amount_minor: int) -> str:
         reason=f"{name} bonus",
     )
     return (await adjustments.ProposeAdjustment(proposal)).adjustment.adjustment_id
+
+
+async def _reattributed(world: World, name: str, order: Order) -> str:
+    """Proposes to reattribute an order; the id of that."""
+    named = reattribution_pb2.OrderName(channel=order.channel, order_id=order.order_id)
+    proposal = reattribution_pb2.ProposeReattributionRequest(
+        brand_id=world.brand_id,
+        request_id=request_id(),
+        reason=f"{name} mix-up",
+        named=reattribution_pb2.NamedOrders(orders=[named]),
+    )
+    stub: ReattributionServiceAsyncStub = ReattributionServiceStub(world.admin.channel("commission"))
+    return (await stub.ProposeReattribution(proposal)).reattribution.reattribution_id
 
 
 async def _looked_after(world: World, name: str) -> str:
@@ -258,6 +277,8 @@ async def what_its_people_read(world: World, order: Order, handover_id: str) -> 
     yield await feeds.ListFeeds(feed_pb2.ListFeedsRequest(brand_id=brand))
     adjustments: AdjustmentServiceAsyncStub = AdjustmentServiceStub(admin.channel("commission"))
     yield await adjustments.ListAdjustments(adjustment_pb2.ListAdjustmentsRequest(brand_id=brand))
+    reattributions: ReattributionServiceAsyncStub = ReattributionServiceStub(admin.channel("commission"))
+    yield await reattributions.ListReattributions(reattribution_pb2.ListReattributionsRequest(brand_id=brand))
 
 
 async def _what_they_know_of_the_member(world: World) -> AsyncIterator[Message]:

@@ -16,8 +16,18 @@ from daogou.commission.v1.ledger_pb2 import GuideCreditRole
 from daogou.commission.v1.order_event_pb2 import EventOutcome, OrderEventKind
 from daogou.common.v1.channel_pb2 import Channel
 from daogou.common.v1.date_pb2 import Date
+from daogou.members.v1 import directory_pb2
 from tests.rpc.running import Running, eventually, refusal
-from tests.rpc.world import Order, World, a_world, line_of, plan_of, refund_of
+from tests.rpc.world import (
+    Order,
+    World,
+    a_world,
+    flagship_of,
+    line_of,
+    plan_of,
+    refund_of,
+    request_id,
+)
 
 POS: Final = Channel.CHANNEL_POS
 TMALL: Final = Channel.CHANNEL_TMALL
@@ -193,31 +203,21 @@ MIDNIGHTS: Final = [
 async def test_days_and_months_begin_at_the_brands_local_midnight(zone: str, running: Running) -> None:
     """Paid a millisecond before, it is the day before; also where the clocks are changed."""
     world = await a_world(running, member=False, time_zone=zone)
-    for number, (_, midnight, day) in enumerate(one for one in MIDNIGHTS if one[0] == zone):
-        placed, before = midnight - timedelta(hours=1), day - timedelta(days=1)
-        price = 10 ** (number % 3)
-        late, early = sold_at(world, placed), sold_at(world, placed)
-        hour = timedelta(hours=1)
+    for _, midnight, day in (one for one in MIDNIGHTS if one[0] == zone):
+        before, hour = day - timedelta(days=1), timedelta(hours=1)
+        ends = (day_of(before), day_of(day)) if day.day != 1 else (month_of(before), month_of(day))
+        [*was, _] = await of_brand(world, *ends)
+        late, early = (sold_at(world, midnight - hour) for _ in range(2))
         await sell(
             world,
-            late.paid(line_of("coat", 2 * price), after=hour - timedelta(milliseconds=1)),
-            early.paid(line_of("coat", 3 * price), after=hour),
-            # Keeps neighbouring days apart: taken back within the same day.
-            early.event(
-                "REFUND:1",
-                OrderEventKind.ORDER_EVENT_KIND_REFUNDED,
-                after=hour,
-                goodwill_minor=price,
-            ),
+            late.paid(line_of("coat", 20), after=hour - timedelta(milliseconds=1)),
+            refund_at(late, hour - timedelta(milliseconds=1), 5),
+            early.paid(line_of("coat", 300), after=hour),
+            refund_at(early, hour, 40),
         )
-        found = await of_brand(world, day_of(before), day_of(day))
-        assert found[0][0] % (10 * price) // price >= 2, (day, found)
-        assert found[1][1] == price, (day, found)
-        [of_day, _] = await of_store(world, world.nanjing_road, day_of(day))
-        assert of_day[:2] == found[1][:2]
-        if day.day == 1:
-            [month, _] = await of_brand(world, month_of(day))
-            assert month[0] >= 3 * price
+        [*found, _] = await of_brand(world, *ends)
+        assert [amount - old for amount, old in zip(found[0], was[0], strict=True)] == [20, 5, 15, 1], day
+        assert [amount - old for amount, old in zip(found[1], was[1], strict=True)] == [300, 40, 260, 1], day
 
 
 async def test_what_waits_for_its_attribution_is_counted_when_it_has_it(running: Running) -> None:
@@ -228,9 +228,6 @@ async def test_what_waits_for_its_attribution_is_counted_when_it_has_it(running:
     assert result.outcome == EventOutcome.EVENT_OUTCOME_PARKED
     assert await of_brand(world, day) == [(0, 0, 0, 0)] * 2
     assert (await world.explained(order)).credits_agree
-    from tests.rpc.world import flagship_of, request_id  # noqa: PLC0415
-    from daogou.members.v1 import directory_pb2  # noqa: PLC0415
-
     await world.admin.directory.CreateStore(
         directory_pb2.CreateStoreRequest(
             brand_id=world.brand_id,
@@ -357,25 +354,24 @@ async def test_her_own_figures_are_a_guides_and_a_managers_to_read(contest: Worl
 # ---- what is no question ----------------------------------------------------------------------------
 
 Ask = Callable[[World, Any], Awaitable[object]]
-DAY, MONTH = Date(year=2026, month=5, day=5), Date(year=2026, month=5)
 
 BAD_RANGES: Final[Mapping[str, tuple[pb.PeriodRange | None, set[str]]]] = {
     "none": (None, {"range"}),
     "without ends": (pb.PeriodRange(), {"range.first", "range.last"}),
-    "without a last": (pb.PeriodRange(first=DAY), {"range.last"}),
-    "reversed days": (range_of(DAY, Date(year=2026, month=5, day=4)), {"range.last"}),
-    "reversed months": (range_of(MONTH, Date(year=2026, month=4)), {"range.last"}),
-    "401 days": (range_of(DAY, Date(year=2027, month=6, day=9)), {"range.last"}),
-    "37 months": (range_of(MONTH, Date(year=2029, month=5)), {"range.last"}),
-    "a day to a month": (range_of(DAY, MONTH), {"range.last"}),
-    "a month to a day": (range_of(MONTH, DAY), {"range.last"}),
+    "without a last": (pb.PeriodRange(first=FIFTH), {"range.last"}),
+    "reversed days": (range_of(FIFTH, Date(year=2026, month=5, day=4)), {"range.last"}),
+    "reversed months": (range_of(MAY, Date(year=2026, month=4)), {"range.last"}),
+    "401 days": (range_of(FIFTH, Date(year=2027, month=6, day=9)), {"range.last"}),
+    "37 months": (range_of(MAY, Date(year=2029, month=5)), {"range.last"}),
+    "a day to a month": (range_of(FIFTH, MAY), {"range.last"}),
+    "a month to a day": (range_of(MAY, FIFTH), {"range.last"}),
     "days that are none": (
         range_of(Date(year=2027, month=2, day=29), Date(year=2027, month=13, day=1)),
         {"range.first", "range.last"},
     ),
     "a year": (range_of(Date(year=2026), Date(year=2026)), {"range.first", "range.last"}),
-    "before there were years": (range_of(Date(year=0, month=1), MONTH), {"range.first"}),
-    "after the last year": (range_of(MONTH, Date(year=10_000, month=1)), {"range.last"}),
+    "before there were years": (range_of(Date(year=0, month=1), MAY), {"range.first"}),
+    "after the last year": (range_of(MAY, Date(year=10_000, month=1)), {"range.last"}),
 }
 RANGED: Final[Mapping[str, Ask]] = {
     "store": lambda w, asked: w.admin.performance.GetStorePerformance(
@@ -400,8 +396,8 @@ async def test_a_range_that_is_none_is_refused_with_what_is_wrong_with_it(of: st
 
 async def test_the_longest_ranges_are_answered_in_full(contest: World) -> None:
     """400 days and 36 months; also at the end of time."""
-    assert len(await of_brand(contest, DAY, Date(year=2027, month=6, day=8))) == 401
-    assert len(await of_brand(contest, MONTH, Date(year=2029, month=4))) == 37
+    assert len(await of_brand(contest, FIFTH, Date(year=2027, month=6, day=8))) == 401
+    assert len(await of_brand(contest, MAY, Date(year=2029, month=4))) == 37
     assert len(await of_brand(contest, Date(year=9999, month=1), Date(year=9999, month=12))) == 13
     assert len(await of_brand(contest, Date(year=1, month=1, day=1), Date(year=1, month=1, day=2))) == 3
 

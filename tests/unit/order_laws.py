@@ -132,6 +132,7 @@ def amounts_are_rounded_to_the_nearest_fen(history: History) -> None:
     """Each amount of a line is the exact one rounded, halves upwards; nothing is owed without a rule.
 
     Cap and floor hold for what the line earned before anything came back, and nothing is earned of nothing.
+    What lines under tiers earn is in tier_laws.py.
     """
     for line in books_of(history).lines:
         rule = line.rule
@@ -144,7 +145,8 @@ def amounts_are_rounded_to_the_nearest_fen(history: History) -> None:
         exact = max(exact, Fraction(rule.floor_minor))
         if rule.cap_minor is not None:
             exact = min(exact, Fraction(rule.cap_minor))
-        _is_rounded(line.earned_minor, exact if paid else Fraction(0))
+        if not rule.tiers:
+            _is_rounded(line.earned_minor, exact if paid else Fraction(0))
         shares = sum(part.share_bp for part in line.parts)
         _is_rounded(line.distributable_minor, Fraction(line.earned_minor * shares, BASIS_POINTS))
         back = Fraction(line.refunded_minor, paid) if paid else Fraction(0)

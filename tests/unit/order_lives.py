@@ -355,6 +355,10 @@ class Lives:
         """Lives it through; what is not as it must be in the end."""
         with _pausing_by(self._again), capture_logs():
             self._live()
+            # What contradicts is told apart only once all else is known.
+            wrong = [life.contradiction for life in self.lives if life.contradiction is not None]
+            self._calls = [wrong, wrong] if wrong else []
+            self._live()
             self._recover()
         return list(self.problems())
 
@@ -478,7 +482,7 @@ class Lives:
         return Process(ingest, {**Rounds(orders, firsts, ingest, now).all(), "outbox": told.round})
 
     def _shuffled_calls(self) -> list[list[OrderEvent]]:
-        """Every event several times, in calls of any size; what contradicts comes when all else is known."""
+        """Every event several times, in calls of any size."""
         events = [event for life in self.lives for event in life.events] * TIMES
         self._draw.shuffle(events)
         calls = []
@@ -486,9 +490,7 @@ class Lives:
             size = self._draw.choice([1, 2, 5, 15])
             calls.append(events[:size])
             events = events[size:]
-        wrong = [life.contradiction for life in self.lives if life.contradiction is not None]
-        # The last is sent first.
-        return [wrong, wrong, *calls] if wrong else calls
+        return calls
 
     def _recover(self) -> None:
         """Nobody dies any more: the rounds finish what was left."""

@@ -443,8 +443,9 @@ def _paid_but_as_owner(
     whole: Attribution, guides: Mapping[str, Guide], self_purchase: SelfPurchase
 ) -> Attribution:
     found = without_buyer(whole, guides, self_purchase)
-    others = {role: payee for role, payee in found.self_purchases.items() if role is not PayeeRole.OWNER}
-    return replace(found.filled_by({**found.payees(), **others}), self_purchases={})
+    withheld = dict(found.self_purchases)
+    withheld.pop(PayeeRole.OWNER, None)
+    return replace(found.filled_by(found.payees() | withheld), self_purchases={})
 
 
 def _not_counted_for_her_store(

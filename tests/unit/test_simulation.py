@@ -44,7 +44,7 @@ def test_a_draft_equal_to_the_plan_differs_in_nothing(histories: list[History]) 
 
 @given(st.lists(paid_histories(), min_size=1, max_size=4), plans())
 def test_what_all_earn_is_what_it_costs(histories: list[History], draft: Plan) -> None:
-    """Each fen of the draft is one that somebody is owed and somebody bears, in whatever way it is counted."""
+    """Each fen of the draft is one that somebody is owed and somebody bears, however it is counted."""
     simulation = Simulation()
     for history in histories:
         current, would_be = laws.books_of(history), drafted(history, draft)
@@ -183,7 +183,7 @@ def test_a_tier_is_reached_by_all_of_the_owners_orders_together() -> None:
 
 
 def test_amounts_are_compared_one_by_one() -> None:
-    """What was posted before and now must be what is computed: of each line, account, payee, month and kind."""
+    """What was posted before and now must be what is computed, of each line, account, payee, month, kind."""
     earned = Target("A", Account.PAYABLE, "guide:ann", MARCH, PostingKind.EARNED)
     back = earned._replace(kind=PostingKind.CLAWED_BACK)
     other = earned._replace(payee="guide:bea")
