@@ -210,8 +210,8 @@ class NoSuchPath(Exception):
 
 def _applied(document: Document, write: ReplaceOne[Any] | UpdateOne) -> Document:
     if isinstance(write, ReplaceOne):
-        return copied(write._doc) | {"_id": document["_id"]}
-    return _updated(document, write._doc, write._array_filters or ())
+        return copied({**write._doc, "_id": document["_id"]})
+    return _updated(document, write._doc, [dict(one) for one in write._array_filters or ()])
 
 
 def _updated(document: Document, update: Any, array_filters: Sequence[Document]) -> Document:

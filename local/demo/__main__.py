@@ -25,12 +25,14 @@ async def run(console: Console) -> int:
     parent = ROOT / ".daogou"
     parent.mkdir(exist_ok=True)
     state = Path(tempfile.mkdtemp(prefix="demo-", dir=parent))
+    folder = parent / "demo"
+    folder.mkdir(exist_ok=True)
     try:
         console.print("Starting MongoDB and the services …", style="dim")
         async with Stack(state, testing=True) as stack:
             console.print(f"Ready after {time.monotonic() - begun_s:.1f} s.", style="dim")
             async with Stage(stack, console).open() as stage:
-                await chapters.play(stage)
+                await chapters.play(stage, folder)
         console.print(
             f"\n[bold green]All {stage.checks} figures are as told.[/bold green] "
             f"The day took {time.monotonic() - begun_s:.1f} s; only its clocks were set ahead."

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from daogou.commission.v1 import ledger_pb2
 from daogou.commission.v1.ledger_pb2_grpc import LedgerServiceStub
+from daogou.commission.v1.month_pb2 import Statement
 from daogou.common.v1.channel_pb2 import Channel
 from local.demo.cast import Cast
 from local.demo.stage import PATIENCE_S, Stage, money
@@ -71,6 +72,22 @@ def show_why(stage: Stage, told: ledger_pb2.ExplainOrderResponse) -> None:
 
 def _table(title: str) -> Table:
     return Table(title=f"  {title}", title_justify="left", title_style="dim", box=None, padding=(0, 0, 0, 2))
+
+
+def show_statement(stage: Stage, name: str, statement: Statement) -> None:
+    """Shows a statement's amounts."""
+    stage.say(f"Statement {statement.statement_number}, {name}:")
+    table = Table(box=None, padding=(0, 0, 0, 2), show_header=False)
+    table.add_column("")
+    table.add_column("amount", justify="right")
+    for label, amount in (
+        ("opening", statement.opening_payable_minor + statement.opening_held_minor),
+        ("earned", statement.earned_minor),
+        ("taken back", statement.clawed_back_minor),
+        ("to be paid", statement.closing_payable_minor),
+    ):
+        table.add_row(label, money(amount))
+    stage.console.print(table)
 
 
 def show_trial_balance(stage: Stage, balance: ledger_pb2.GetTrialBalanceResponse) -> None:

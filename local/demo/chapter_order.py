@@ -147,6 +147,21 @@ async def buys_a_hat(stage: Stage, cast: Cast) -> int:
     return HAT_COMMISSION_MINOR
 
 
+async def returns_the_hat(stage: Stage, cast: Cast) -> None:
+    """The last order comes back whole, a moment ago."""
+    told = await explain(stage, cast)
+    placed = told.attribution.as_of_time.ToDatetime(tzinfo=stage.now().tzinfo)
+    refund = _event(
+        cast,
+        placed,
+        stage.now() - placed - timedelta(minutes=1),
+        "REFUND:1",
+        OrderEventKind.ORDER_EVENT_KIND_REFUNDED,
+        refund_lines=[RefundLine(line_id="hat", refunded_minor=HAT_MINOR, quantity=1)],
+    )
+    await _ingest(stage, cast, [refund])
+
+
 async def month_so_far(stage: Stage, cast: Cast) -> None:
     """The trial balance, at the end."""
     stage.console.print()

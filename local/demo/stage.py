@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -90,6 +90,22 @@ class Stage:
                 await self._between(type(request).__name__)
                 return reply
 
+    async def stream(
+        self, method: Callable[..., AsyncIterable[R]], request: Message, told: Callable[[R], None]
+    ) -> R:
+        """The last message of a stream, the others told as they come; asked for again as a call is."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                replies = [reply async for reply in _each(method(request, timeout=PATIENCE_S), told)]
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _AGAIN or time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(0.2)
+            else:
+                await self._between(type(request).__name__)
+                return replies[-1]
+
     def now(self) -> datetime:
         """The time in the story."""
         return datetime.now(UTC) + self._shift
@@ -114,6 +130,12 @@ class Stage:
             raise NotAsTold(f"{what}: told {told!r}, found {found!r}")
         self.checks += 1
         self.console.print(f"  [green]✓[/green] {what}")
+
+
+async def _each(replies: AsyncIterable[R], told: Callable[[R], None]) -> AsyncIterator[R]:
+    async for reply in replies:
+        told(reply)
+        yield reply
 
 
 def money(minor: int, currency_code: str = "CNY") -> str:

@@ -72,7 +72,12 @@ class LedgerServicer:
             raise NotFound("ORDER_UNKNOWN", "no event of this order has been stored")
         # What a crash left between order and journal is finished before the books are read.
         await self._orders.relay([stored])
-        entries = await self._orders.entries_of(request.brand_id, key)
+        # Those who write the order meanwhile post what the events that were read do not know of.
+        entries = [
+            entry
+            for entry in await self._orders.entries_of(request.brand_id, key)
+            if entry["rev"] <= stored["rev"]
+        ]
         reply = pb.ExplainOrderResponse(
             events=[_event_message(event) for event in sorted(stored["events"], key=_by_time)],
             entries=[entry_message(entry) for entry in entries],
@@ -133,7 +138,7 @@ class LedgerServicer:
         if books.confirm_time is not None:
             reply.confirm_time.CopyFrom(to_timestamp(books.confirm_time))
         reply.books_agree = documents.posted(entries) == books.targets
-        told = await self._orders.credits_of(stored["_id"])
+        told = await self._orders.credits_of(stored["_id"], stored["rev"])
         reply.credits_agree = sales.counted(told) == books.sales_credits.each()
 
 

@@ -41,7 +41,7 @@ def settle(order: Document, now: datetime) -> None:
 
 
 def _identified(event: Document) -> bool:
-    return "identity" in event["buyer"]
+    return "identity" in event.get("buyer", ())
 
 
 def quarantined(message: OrderEvent, order_key: str, now: datetime, sealer: Sealer) -> Document:

@@ -232,10 +232,10 @@ class OrderStore:
         entries = [entry async for entry in found]
         return sorted(entries, key=lambda entry: (entry["rev"], entry["posting_month"]))
 
-    async def credits_of(self, key: str) -> list[Document]:
-        """What has been told of whom an order is counted for."""
+    async def credits_of(self, key: str, rev: int) -> list[Document]:
+        """What was told of whom an order is counted for, up to one of its revisions."""
         found = self._sales.find({"_id": {"$gte": f"{key}|", "$lt": f"{key}}}"}})
-        return [one async for one in found]
+        return [one async for one in found if int(one["_id"].split("|")[-2]) <= rev]
 
 
 async def _copied(collection: Collection, documents: Sequence[Document]) -> None:

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from chassis import crash
 from chassis.clock import Now
 from chassis.mongo.connection import Document
 from svc_commission.month.leases import Leases
@@ -18,6 +19,9 @@ from svc_commission.payout.store_entry import EntryStore
 from svc_commission.rules import month
 from svc_commission.rules.order import Account
 from svc_commission.rules.posting import PostingKind
+
+_APPROVED = crash.point("payout_adjustment_approved")
+_POSTED = crash.point("payout_adjustment_posted")
 
 MOST: Final = 200
 """Adjustments of one round."""
@@ -35,10 +39,12 @@ class Adjustments:
 
     async def post(self, brand_id: str, approved: Sequence[Document]) -> None:
         """Posts adjustments of one brand, each once, however often it is tried."""
+        _APPROVED.reached()
         now = self._now()
         lease = await self._leases.held(brand_id)
         with lease.writing():
             await self._entries.insert([_entry(one, lease.first_open, now) for one in approved])
+        _POSTED.reached()
         await self._store.posted(approved)
 
     async def round(self) -> bool:

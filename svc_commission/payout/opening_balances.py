@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from chassis import crash
 from chassis.clock import Now
 from chassis.errors import DaogouError, NotFound, Refused, Violation, invalid_fields
 from chassis.mongo.connection import Document
@@ -22,6 +23,8 @@ from svc_commission.rules.posting import PostingKind
 CAUSE = "OPENING_BALANCE"
 _IMPORTED = OpeningBalanceOutcome.OPENING_BALANCE_OUTCOME_IMPORTED
 _DUPLICATE = OpeningBalanceOutcome.OPENING_BALANCE_OUTCOME_DUPLICATE
+
+_TAKEN_OVER = crash.point("payout_balances_taken_over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class OpeningBalances:
         if new and is_open:
             with lease.writing():
                 raced = await self._entries.insert([wanted[place] for place in new.values()])
+            _TAKEN_OVER.reached()
             standing |= raced
             new = {key: place for key, place in new.items() if key not in raced}
         # Of several of one payee the first decides, as if it had come in a call before.

@@ -12,6 +12,7 @@ import time
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from chassis import crash
 from chassis.clock import Now
 from chassis.errors import Unavailable
 from chassis.mongo.connection import Document
@@ -25,6 +26,8 @@ from svc_commission.rules.month import next_month
 from svc_commission.rules.order import Account
 from svc_commission.rules.payout import judged
 from svc_commission.rules.posting import PostingKind
+
+_POSTED = crash.point("payout_posted")
 
 CHUNK: Final = 1000
 """Guides of one step."""
@@ -81,6 +84,7 @@ class Payouts:
         paid_by = {
             guide_id: standing[one["_id"]]["cause"] for guide_id, one in by_guide if one["_id"] in standing
         }
+        _POSTED.reached()
         refused = judged(guide_ids, statements, payable, paid_by, _cause(payout), is_open=is_open)
         await self._store.advance(
             payout,

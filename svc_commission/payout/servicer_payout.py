@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chassis import crash
 from chassis.audit import Audit
 from chassis.clock import Now
 from chassis.errors import AlreadyExists
@@ -22,6 +23,8 @@ from svc_commission.payout.payouts import HELD, Payouts
 from svc_commission.payout.store_payout import RUNNING, PayoutStore
 from svc_commission.rules.month import next_month
 from svc_commission.rules.payout import check_payable
+
+_RECORDED = crash.point("payout_recorded")
 
 
 class PayoutServicer:
@@ -57,6 +60,7 @@ class PayoutServicer:
             await self._audit.record(recorder, "MarkPaid", subject, "", now)
             fields = {"record_time": now, "due_time": now + HELD, "recorder": recorder.subject}
             standing = await self._store.insert({**recorded, **fields})
+            _RECORDED.reached()
         if bytes(standing["body_hash"]) != recorded["body_hash"]:
             raise AlreadyExists("BATCH_ID_REUSED", "this batch_id was used for another month or other guides")
         return pb.MarkPaidResponse(payout=payout_message(await self._payouts.go_on(standing)))

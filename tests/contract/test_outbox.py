@@ -128,6 +128,27 @@ async def test_two_relays_deliver_everything_between_them(facts: Collection, rec
     assert await waiting(facts) == 0
 
 
+@pytest.mark.both_drivers
+async def test_what_another_took_out_meanwhile_holds_up_nothing(
+    facts: Collection, receiver: Receiver
+) -> None:
+    """Due for both; by the time the slower one takes it up, nothing is left of the document's outbox."""
+    await facts.insert_one({"_id": "fact-1", "outbox": [outbox.message("early", "early", {}, NOON)]})
+    await told(facts, 2, "taken")
+    await told(facts, 3, "left", time=NOON)
+    kinds = {"early": receiver.deliver, "told": receiver.deliver}
+
+    async def slowly(messages: Sequence[Message]) -> list[bool]:
+        await Relay(facts, kinds, lambda: NOON).round()
+        await told(facts, 4, "new")
+        return await receiver.deliver(messages)
+
+    await Relay(facts, {**kinds, "early": slowly}, lambda: NOON).round()
+    await relay(facts, receiver).round()
+    assert set(receiver.got) == {"early", "taken", "left", "new"}
+    assert await waiting(facts) == 0
+
+
 async def test_one_that_died_while_delivering_is_followed_by_another(
     facts: Collection, receiver: Receiver
 ) -> None:

@@ -163,6 +163,24 @@ async def test_what_cannot_be_made_anew_is_tried_less_and_less_often(firsts: Fir
     assert 8 < tried < 16, "it doubles from 6 seconds"
 
 
+@pytest.mark.both_drivers
+async def test_what_was_put_off_is_hastened_and_nothing_is_put_off_by_it(firsts: FirstPurchaseStore) -> None:
+    """One that only others came before; one that is settled stays settled."""
+    for minutes in (2, 1):
+        await note(firsts, placed(minutes))
+    tomorrow = NOW + timedelta(days=1)
+    records = await firsts.displaced(tomorrow, 10)
+    await firsts.put_off(records, tomorrow, RETRY_AFTER)
+    assert await displaced(firsts, tomorrow + timedelta(hours=23)) == []
+    await firsts.hasten(records, tomorrow + RETRY_AFTER)
+    await firsts.hasten(records, tomorrow + timedelta(days=9))
+    await firsts.hasten([], tomorrow)
+    assert await displaced(firsts, tomorrow + RETRY_AFTER) == [placed(2)["_id"]]
+    await firsts.settled({records[0]["_id"]: records[0]["displaced"]})
+    await firsts.hasten(records, tomorrow)
+    assert await displaced(firsts, tomorrow + timedelta(days=9)) == []
+
+
 # ---- with the orders --------------------------------------------------------------------------------
 
 LINES = [

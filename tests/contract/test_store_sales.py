@@ -105,7 +105,7 @@ async def test_what_an_order_tells_is_counted_once_however_often_it_is_relayed(
     await asyncio.gather(*(orders.store.relay([written]) for _ in range(4)))
     assert await store.of_brand(MINE, [TENTH]) == {TENTH: Amounts(1000, 0, 1)}
     assert await database["sales"].count_documents({}) == 1
-    told = await orders.store.credits_of(written["_id"])
+    told = await orders.store.credits_of(written["_id"], written["rev"])
     assert sales.counted(told) == everybody.each()
 
 

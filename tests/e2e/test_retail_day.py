@@ -20,7 +20,7 @@ async def test_the_day_goes_as_told_and_says_so() -> None:
     told = said.getvalue()
     assert "Lin Mei is owed commission once: ¥21.86" in told
     assert "¥3.89 is taken back; she is owed ¥17.97" in told
-    assert "All 18 figures are as told." in told
+    assert "All 24 figures are as told." in told
 
 
 async def test_the_day_is_not_told_when_a_figure_is_wrong(
@@ -33,4 +33,4 @@ async def test_the_day_is_not_told_when_a_figure_is_wrong(
         Stage(stack, Console(file=io.StringIO())).open() as stage,
     ):
         with pytest.raises(NotAsTold, match="2187"):
-            await chapters.play(stage)
+            await chapters.play(stage, tmp_path)

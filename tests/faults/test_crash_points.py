@@ -37,7 +37,7 @@ TIMES: Final = 3
 TMALL: Final = Channel.CHANNEL_TMALL
 HOLD: Final = plan_pb2.Hold(channel=TMALL, days=7)
 FIRST: Final = plan_pb2.Match(purchase=plan_pb2.PURCHASE_CONDITION_FIRST)
-APART: Final = ("close_", "reattribution_")
+APART: Final = ("close_", "payout_", "reattribution_")
 """Points that have tests of their own."""
 UNSETTLED: Final = ("parked", "relay", "outbox", "confirm_due_time")
 """Of an order for as long as something of it is still to be done."""
@@ -213,6 +213,7 @@ async def check(world: World, sales: Sales, member_ids: Sequence[str]) -> None:
     for order in sales.orders:
         told = await world.explained(order)
         assert told.books_agree, order.order_id
+        assert told.credits_agree, order.order_id
         assert told.first_purchase == (order not in sales.late)
     members = world.running.documents("members", "members", {"member_id": {"$in": list(member_ids)}})
     told_of = {one["member_id"]: one["last_purchase_time"].replace(tzinfo=UTC) for one in members}

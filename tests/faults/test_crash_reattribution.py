@@ -139,7 +139,7 @@ async def until_it_is_done(world: World, proposal: Reattribution) -> None:
 async def firsts_of(world: World, *orders: Order) -> list[bool]:
     """Which of the orders are first purchases. Books agree of all."""
     told = [await world.explained(order) for order in orders]
-    assert all(one.books_agree for one in told)
+    assert all(one.books_agree and one.credits_agree for one in told)
     return [one.first_purchase for one in told]
 
 

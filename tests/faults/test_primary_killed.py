@@ -141,6 +141,7 @@ def calls_of(draw: random.Random, events: Sequence[OrderEvent]) -> list[list[lis
     return [calls[caller::CALLERS] for caller in range(CALLERS)]
 
 
+@pytest.mark.timeout(600)
 async def test_no_event_is_lost_or_doubled_however_often_the_primary_is_killed(
     running: Running, replica_set: ReplicaSet, soak: bool
 ) -> None:

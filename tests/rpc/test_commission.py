@@ -731,3 +731,22 @@ async def test_members_hears_of_what_was_bought_and_of_nothing_else(world: World
     await eventually(nothing_left, "the outbox is empty")
     await world.ingest(order.refunded(refund_of("coat", 5_000)))
     assert await nothing_left(), "a refund is no purchase"
+
+
+async def test_an_order_that_others_are_writing_is_explained_as_of_one_moment(running: Running) -> None:
+    """What is posted while it is being read is left to the next who asks, and is no difference."""
+    world = await a_world(running, plan=plan_of())
+    _, order = await _buyer(world)
+    await world.ingest(order.paid(*LINES))
+    refunds = [order.refunded(refund_of("coat", 100), number=number) for number in range(1, 60)]
+
+    async def report() -> None:
+        for refund in refunds:
+            await world.ingest(refund)
+
+    reporting = asyncio.create_task(report())
+    while not reporting.done():
+        for told in await asyncio.gather(*(world.explained(order) for _ in range(4))):
+            assert (told.books_agree, told.credits_agree) == (True, True)
+    await reporting
+    assert len((await world.explained(order)).events) == 60

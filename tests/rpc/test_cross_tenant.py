@@ -10,7 +10,9 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
 
 import grpc
 import pytest
@@ -19,13 +21,21 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from chassis.times import to_timestamp
-from daogou.commission.v1 import adjustment_pb2, feed_pb2, ledger_pb2, plan_pb2, reattribution_pb2
+from daogou.commission.v1 import (
+    adjustment_pb2,
+    feed_pb2,
+    ledger_pb2,
+    performance_pb2,
+    plan_pb2,
+    reattribution_pb2,
+)
 from daogou.commission.v1.adjustment_pb2_grpc import AdjustmentServiceStub
 from daogou.commission.v1.feed_pb2_grpc import FeedServiceStub
 from daogou.commission.v1.reattribution_pb2_grpc import ReattributionServiceStub
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Role
 from daogou.common.v1.channel_pb2 import Channel
+from daogou.common.v1.date_pb2 import Date
 from daogou.common.v1.identity_pb2 import Identity, IdentityKind
 from daogou.members.v1 import (
     activity_pb2,
@@ -108,6 +118,7 @@ class Tenant:
             "adjustment_id": [self.adjustment_id],
             "reattribution_id": [self.reattribution_id],
             "order_id": [self.order.order_id],
+            "entry_id": sorted(text for text in self.texts if text.startswith(f"{world.brand_id}|")),
             "shop_id": [world.shop_id],
             "code": [self.code],
         }
@@ -156,7 +167,7 @@ async def _merged(world: World) -> Merge:
 async def _adjusted(world: World, name: str, amount_minor: int) -> str:
     """Registers a feed of the tills, and proposes an adjustment; the id of that."""
     feeds: FeedServiceAsyncStub = FeedServiceStub(world.admin.channel("commission"))
-    feed = {"feed_id": f"{name}-feed", "channel": Channel.CHANNEL_POS}
+    feed: dict[str, Any] = {"feed_id": f"{name}-feed", "channel": Channel.CHANNEL_POS}
     await feeds.RegisterFeed(
         feed_pb2.RegisterFeedRequest(brand_id=world.brand_id, request_id=request_id(), **feed)
     )
@@ -273,12 +284,44 @@ async def what_its_people_read(world: World, order: Order, handover_id: str) -> 
     yield await admin.ledger.GetBalance(
         ledger_pb2.GetBalanceRequest(brand_id=brand, guide_id=world.guides[0])
     )
+    entries = await admin.ledger.ListEntries(
+        ledger_pb2.ListEntriesRequest(brand_id=brand, guide_id=world.guides[0])
+    )
+    yield entries
+    for entry in entries.entries:
+        yield await admin.ledger.ExplainEntry(
+            ledger_pb2.ExplainEntryRequest(brand_id=brand, entry_id=entry.entry_id)
+        )
     feeds: FeedServiceAsyncStub = FeedServiceStub(admin.channel("commission"))
     yield await feeds.ListFeeds(feed_pb2.ListFeedsRequest(brand_id=brand))
     adjustments: AdjustmentServiceAsyncStub = AdjustmentServiceStub(admin.channel("commission"))
     yield await adjustments.ListAdjustments(adjustment_pb2.ListAdjustmentsRequest(brand_id=brand))
     reattributions: ReattributionServiceAsyncStub = ReattributionServiceStub(admin.channel("commission"))
     yield await reattributions.ListReattributions(reattribution_pb2.ListReattributionsRequest(brand_id=brand))
+
+    asked: dict[str, Any] = {"brand_id": brand, "range": year_of(world)}
+    yield await admin.performance.GetBrandPerformance(performance_pb2.GetBrandPerformanceRequest(**asked))
+    yield await admin.performance.GetStorePerformance(
+        performance_pb2.GetStorePerformanceRequest(**asked, store_id=world.flagship)
+    )
+    yield await admin.performance.GetGuidePerformance(
+        performance_pb2.GetGuidePerformanceRequest(**asked, guide_id=world.guides[0])
+    )
+    ranked: dict[str, Any] = {"brand_id": brand, "period": month_of(world)}
+    yield await admin.performance.ListStoreLeaderboard(performance_pb2.ListStoreLeaderboardRequest(**ranked))
+    yield await admin.performance.ListGuideLeaderboard(performance_pb2.ListGuideLeaderboardRequest(**ranked))
+
+
+def month_of(world: World) -> Date:
+    """The month of the business calendar in which its orders were paid."""
+    paid = (world.running.now() - timedelta(hours=2)).astimezone(ZoneInfo("Asia/Shanghai"))
+    return Date(year=paid.year, month=paid.month)
+
+
+def year_of(world: World) -> performance_pb2.PeriodRange:
+    """The months of that year."""
+    year = month_of(world).year
+    return performance_pb2.PeriodRange(first=Date(year=year, month=1), last=Date(year=year, month=12))
 
 
 async def _what_they_know_of_the_member(world: World) -> AsyncIterator[Message]:
@@ -365,6 +408,7 @@ def mixed(draw: random.Random, mine: Tenant, theirs: Tenant) -> Mapping[str, lis
     chosen["line_id"] = ["coat", "Zephyr-coat"]
     chosen["channel"] = [theirs.order.channel]
     chosen["currency_code"] = ["CNY"]
+    chosen["period"], chosen["range"] = [month_of(mine.world)], [year_of(mine.world)]
     return chosen
 
 

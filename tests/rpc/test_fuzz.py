@@ -22,8 +22,10 @@ from grpc_health.v1 import health_pb2
 
 from chassis.rpc.status import from_rpc_error
 from chassis.times import to_timestamp
+from daogou.commission.v1.performance_pb2 import PeriodRange
 from daogou.common.v1 import access_pb2
 from daogou.common.v1.access_pb2 import Access, Role
+from daogou.common.v1.date_pb2 import Date
 from daogou.members.v1.follow_up_pb2 import CreateTaskRequest, Task
 from daogou.members.v1.member_pb2 import LinkIdentityRequest
 from tests.messages import Accepted, Hostile, Values, every_method, service_of
@@ -94,6 +96,8 @@ async def values(world: World) -> Values:
         "currency_code": ["CNY"],
         "code": [await world.code(), "garbage"],
         "line_id": ["a", "b"],
+        "period": [Date(year=2026, month=11), Date(year=2026, month=11, day=22)],
+        "range": [PeriodRange(first=Date(year=2026, month=1), last=Date(year=2026, month=12))],
     }
 
 

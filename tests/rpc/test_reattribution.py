@@ -403,7 +403,7 @@ async def test_all_three_steps_are_recorded_in_the_audit_log(world: World) -> No
     member_id, order = await a_sale(world)
     await corrected(world, member_id, 1, order.placed_time - HOUR)
     proposal = await proposed(world, order)
-    await approved(world, proposal)
+    await carried_out(world, proposal)
     rejected = await proposed(world, order)
     reject = reattribution_pb2.RejectReattributionRequest(
         brand_id=world.brand_id, reattribution_id=rejected.reattribution_id, request_id=request_id()

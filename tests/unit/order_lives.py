@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator,
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import coroutine
 from typing import Any, Final, cast
 
@@ -128,14 +129,15 @@ def _life(draw: random.Random, number: int) -> Life:
     channel = draw.choice([TMALL, TMALL, POS])
     buyer = None if draw.random() < 0.1 else draw.randrange(BUYERS)
     placed = SOLD + timedelta(minutes=draw.randrange(12 * 24 * 60))
-    named: dict[str, Any] = {}
+    # A few shops are known to the directory only later: their orders have to wait.
+    named: dict[str, Any] = (
+        {"shop_id": f"shop-{draw.choice('kkkl')}"} if channel == TMALL else {"selling_store_id": EAST}
+    )
     if buyer is not None and draw.random() < 0.5:
         named["member_id"] = member(buyer)
     elif buyer is not None:
         kind = IdentityKind.IDENTITY_KIND_TAOBAO_OPEN_ID
         named["identity"] = Identity(kind=kind, value=f"open-{buyer}")
-    # A few shops are known to the directory only later: their orders have to wait.
-    shop = {"shop_id": f"shop-{draw.choice('kkkl')}"} if channel == TMALL else {"selling_store_id": EAST}
 
     def event(event_id: str, minutes: float, **more: Any) -> OrderEvent:
         return OrderEvent(
@@ -146,7 +148,6 @@ def _life(draw: random.Random, number: int) -> Life:
             happened_time=to_timestamp(placed + timedelta(minutes=minutes)),
             order_placed_time=to_timestamp(placed),
             currency_code="CNY",
-            **shop,
             **named,
             **more,
         )
@@ -368,7 +369,7 @@ class Lives:
         """Until every call has been answered."""
         reporting = 0
 
-        def answered(verdicts: Sequence[Verdict], call: list[OrderEvent]) -> None:
+        def answered(call: list[OrderEvent], verdicts: Sequence[Verdict]) -> None:
             nonlocal reporting
             reporting -= 1
             rejected = EventOutcome.EVENT_OUTCOME_REJECTED
@@ -388,13 +389,8 @@ class Lives:
             if self._calls and reporting < FEEDS and self._draw.random() < 0.2:
                 call = self._calls.pop()
                 reporting += 1
-                process.jobs.append(
-                    Job(
-                        process.ingest.ingest(BRAND, call),
-                        lambda verdicts, call=call: answered(verdicts, call),
-                        lambda call=call: unanswered(call),
-                    )
-                )
+                work = process.ingest.ingest(BRAND, call)
+                process.jobs.append(Job(work, partial(answered, call), partial(unanswered, call)))
             elif self._draw.random() < 0.03:
                 self._begin_round(process, self._draw.choice(sorted(process.rounds)))
             elif ready := [job for job in process.jobs if job.stalled_until <= self._turns]:
@@ -611,7 +607,7 @@ def _pausing_by(step: Callable[[], Awaitable[None]]) -> Iterator[None]:
     """Lets whoever waits before another attempt take a step of the simulation instead."""
     original = backoff.pause
 
-    async def pause(_attempt: int) -> None:
+    async def pause(attempt: int) -> None:
         await step()
 
     backoff.pause = pause
