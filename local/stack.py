@@ -267,7 +267,7 @@ class Stack:
         if self._testing:
             env |= {"DAOGOU_TESTING": "1", "DAOGOU_CLOCK_SHIFT_FILE": str(self.clock_shift_file)}
             # A month's close waits for it, and tests close many.
-            env["DAOGOU_POSTING_LEASE_S"] = "1"
+            env["DAOGOU_POSTING_LEASE_S"] = "1.5"
         if database := self._database(spec.name):
             env["DAOGOU_MONGO_DATABASE"] = database
         return {**env, **self._extra_env.get(spec.name, {})}

@@ -157,16 +157,17 @@ class Ingest:
             drafts = [_Draft({**document, "rev": document["rev"] + 1}) for document in orders]
             await self._write(brand_id, drafts, facts, self._now())
 
-    async def rebook(self, orders: Sequence[Document], cause: str, lease: Lease | None = None) -> set[str]:
+    async def rebook(self, orders: Sequence[Document], cause: str, closes: Lease | None = None) -> set[str]:
         """Makes the books of orders of one brand anew; the keys of those that could not be written.
 
         Others wrote them meanwhile, or they would become too large. `cause` stands in the entries that
         follow, in the place of events. An order is written also where nothing is to be posted: whoever read
-        it before must read it again. `lease`: of who closes a month, and still posts in it.
+        it before must read it again. `closes`: the lease of who closes a month, and
+        still posts in it.
         """
         await self._orders.relay(orders)
         drafts = [_Draft({**document, "rev": document["rev"] + 1}, cause=cause) for document in orders]
-        conflicts = await self._write(orders[0]["brand_id"], drafts, None, self._now(), lease)
+        conflicts = await self._write(orders[0]["brand_id"], drafts, None, self._now(), closes)
         return conflicts | {draft.document["_id"] for draft in drafts if draft.too_large}
 
     async def _facts(self, brand_id: str) -> BrandFacts | NotFound | None:
@@ -314,7 +315,7 @@ class Ingest:
         drafts: Sequence[_Draft],
         facts: BrandFacts | None,
         now: datetime,
-        lease: Lease | None = None,
+        closes: Lease | None = None,
     ) -> set[str]:
         """Attributes, books, writes and relays; the keys of orders that others wrote meanwhile."""
         if not drafts:
@@ -327,14 +328,18 @@ class Ingest:
         # An order that is too large already is never written, and must not be noted as anybody's first.
         await self._note_first_purchases(brand_id, [order for order in orders if fits(order)], now)
         batch = self._new_id()
-        lease = lease or await self._leases.held(brand_id)
+        first_open = (closes or await self._leases.held(brand_id)).first_open
         for draft in drafts:
-            _book(draft, plans, batch, now, lease.first_open)
+            _book(draft, plans, batch, now, first_open)
             purchases.tell(draft.document, now)
             draft.too_large = not fits(draft.document)
         orders = [draft.document for draft in drafts if not draft.too_large]
         _NOTED.reached()
-        with lease.writing():
+        posting = closes or await self._leases.held(brand_id)
+        if posting.first_open != first_open:
+            # A month was closed while the books were made: they are made anew, as though others had written.
+            return {document["_id"] for document in orders}
+        with posting.writing():
             conflicts = await self._orders.replace_many(orders) if orders else set()
         _WRITTEN.reached()
         await self._orders.relay([document for document in orders if document["_id"] not in conflicts])

@@ -54,8 +54,8 @@ class Payouts:
         until_s = time.monotonic() + WITHIN_S
         while payout["state"] == RUNNING and time.monotonic() < until_s:
             await self._step(payout)
-            payout = await self._store.find(payout["brand_id"], payout["batch_id"])
-        return payout
+            payout = payout | await self._store.progress(payout)
+        return await self._store.find(payout["brand_id"], payout["batch_id"])
 
     async def round(self) -> bool:
         """Goes on with a payout that a crash cut off, or that took longer than its call."""

@@ -53,7 +53,7 @@ class PayoutStore:
         """Raises: NotFound PAYOUT_UNKNOWN."""
         found = await self.standing(brand_id, batch_id)
         if found is None:
-            raise NotFound("PAYOUT_UNKNOWN", "the brand has no payout of this batch id")
+            raise _unknown()
         return found
 
     async def advance(
@@ -86,6 +86,13 @@ class PayoutStore:
         await self._payouts.update_one(
             {"_id": payout["_id"], "through": payout["through"], "state": RUNNING}, update
         )
+
+    async def progress(self, payout: Document) -> Document:
+        """How far a payout has come by now, without the guides whom it names or refuses: they may be many."""
+        found = await self._payouts.find_one({"_id": payout["_id"]}, {"state": 1, "through": 1})
+        if found is None:
+            raise _unknown()
+        return found
 
     async def due(self, now: datetime, most: int) -> list[Document]:
         """Some payouts that nobody goes on with, longest due first."""
@@ -123,6 +130,10 @@ class PayoutStore:
         ids = [_statement_key(brand_id, month, guide_id) for guide_id in guide_ids]
         found = self._statements.find({"_id": {"$in": ids}}, _PAID)
         return {guide_of(one["payee"]): one async for one in found}
+
+
+def _unknown() -> NotFound:
+    return NotFound("PAYOUT_UNKNOWN", "the brand has no payout of this batch id")
 
 
 def _statement_key(brand_id: str, month: date, guide_id: str) -> str:

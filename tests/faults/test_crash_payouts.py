@@ -1,4 +1,4 @@
-"""kill -9 between the steps of adjustments, opening balances and payouts: each is posted once all the same."""
+"""kill -9 between any two steps of adjustments, opening balances and payouts: each is posted once."""
 
 from __future__ import annotations
 

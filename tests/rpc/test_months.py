@@ -62,7 +62,8 @@ async def statement(world: World, month: date, guide: int) -> month_pb2.Statemen
     request = month_pb2.GetStatementRequest(
         brand_id=world.brand_id, guide_id=world.guides[guide], month=message_of(month)
     )
-    return (await months_of(world).GetStatement(request)).statement
+    made: month_pb2.Statement = (await months_of(world).GetStatement(request)).statement
+    return made
 
 
 async def sold(world: World, paid_minor: int, guide: int = 0, **more: Any) -> Order:
@@ -410,17 +411,17 @@ async def test_statements_as_files_and_as_a_pay_slip(running: Running) -> None:
         world.guides[0]: "3.00",
         world.guides[2]: "6.00",
     }
-    request = month_pb2.RenderStatementRequest(
+    rendering = month_pb2.RenderStatementRequest(
         brand_id=world.brand_id, guide_id=world.guides[2], month=message_of(month)
     )
-    slip = (await MonthServiceStub(world.guide(2).channel("commission")).RenderStatement(request)).pdf
-    assert slip == (await months_of(world).RenderStatement(request)).pdf
+    slip = (await MonthServiceStub(world.guide(2).channel("commission")).RenderStatement(rendering)).pdf
+    assert slip == (await months_of(world).RenderStatement(rendering)).pdf
     with pypdfium2.PdfDocument(slip) as document:
         text = document[0].get_textpage().get_text_range()
     for read in ("王小芳 2", "6.00", f"{month:%Y-%m}", (await statement(world, month, 2)).statement_number):
         assert read in text
     assert (
-        await refusal(MonthServiceStub(world.guide(0).channel("commission")).RenderStatement(request))
+        await refusal(MonthServiceStub(world.guide(0).channel("commission")).RenderStatement(rendering))
     ).code == grpc.StatusCode.PERMISSION_DENIED
 
 
