@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -158,7 +158,7 @@ class Attributor:
         whole = [replace(one, store_manager=manager) for one, manager in zip(frozen, managers, strict=True)]
         decided = await self._without_buyers(brand_id, whole, plans)
         for sale, one in zip(ready, decided, strict=True):
-            sale.order["attribution"] = asdict(one)
+            sale.order["attribution"] = documents.attribution_document(one)
         return reasons
 
     async def anew(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 from chassis.errors import Violation
@@ -25,6 +26,7 @@ from svc_commission.rules.posting import PostingKind
 _KINDS = {OrderEventKind.Value(f"ORDER_EVENT_KIND_{kind}"): kind for kind in Kind}
 
 
+@cache
 def channel_name(channel: Channel.ValueType) -> str:
     """The channel as documents and rules write it."""
     return Channel.Name(channel).removeprefix("CHANNEL_")
@@ -140,6 +142,11 @@ def circumstances_of(document: Mapping[str, Any]) -> Circumstances:
 _AROUND = ("first_purchase", "confirmed_through_time", "closed_sales")
 
 
+def attribution_document(frozen: Attribution) -> Document:
+    """A frozen attribution for storage."""
+    return {name: getattr(frozen, name) for name in Attribution.__dataclass_fields__}
+
+
 def attribution_of(document: Document) -> Attribution:
     """A frozen attribution for the rules."""
     withheld = document.get("self_purchases", {})
@@ -163,7 +170,7 @@ def attribution_at(order: Document, rev: int) -> Attribution | None:
 
 def month_text(month: date) -> str:
     """A month as documents write it: 2026-11. Sorts as it should."""
-    return f"{month:%Y-%m}"
+    return month.isoformat()[:7]
 
 
 def month_of(text: str) -> date:

@@ -38,6 +38,7 @@ from svc_commission.order.store_order import (
 from svc_commission.plan.store_plan import PlanStore
 from svc_commission.rules import admission, feed, order
 from svc_commission.rules.admission import Admission
+from svc_commission.rules.event import Event, Kind
 from svc_commission.rules.feed import Source
 from svc_commission.rules.plan import Plan
 
@@ -145,8 +146,10 @@ class Ingest:
             await self._take_in(
                 brand_id, incoming, facts if isinstance(facts, BrandFacts) else None, now, verdicts
             )
-        for verdict in verdicts.values():
-            EVENTS.labels(EventOutcome.Name(verdict.outcome).removeprefix("EVENT_OUTCOME_")).inc()
+        outcomes = [verdict.outcome for verdict in verdicts.values()]
+        for outcome in set(outcomes):
+            counted = EVENTS.labels(EventOutcome.Name(outcome).removeprefix("EVENT_OUTCOME_"))
+            counted.inc(outcomes.count(outcome))
         return [verdicts[index] for index in range(len(messages))]
 
     async def settle(self, orders: Sequence[Document]) -> None:
@@ -200,7 +203,8 @@ class Ingest:
         key = order_key(brand_id, channel, message.order_id)
         body_hash = self._sealer.digest(message.SerializeToString(deterministic=True))
         document = documents.event_document(message, key, body_hash, now, self._sealer)
-        event = documents.event_of(document)
+        # The rules looked at its lines together with its limits.
+        event = Event(message.event_id, Kind(document["kind"]), document["happened_time"])
         admission.check_event_id(event)
         admission.check_time(event, from_timestamp(message.order_placed_time), now)
         if facts is not None and message.currency_code != facts.currency_code:

@@ -96,8 +96,9 @@ class OrderStore:
 
     async def find_many(self, keys: Sequence[str]) -> dict[str, Document]:
         """The orders that exist, by key."""
-        found = self._orders.find({"_id": {"$in": list(keys)}})
-        return {order["_id"]: order async for order in found}
+        # Room for one more than there are: a batch that comes back full makes the driver ask for another.
+        found = self._orders.find({"_id": {"$in": list(keys)}}, batch_size=len(keys) + 1)
+        return {order["_id"]: order for order in await found.to_list(None)}
 
     async def replace_many(self, orders: Sequence[Document]) -> set[str]:
         """Writes each order whose stored `rev` is one less than its own; the keys of those that were not.

@@ -16,7 +16,7 @@ from svc_commission.order.store_first_purchase import FirstPurchaseStore, order_
 from svc_commission.plan.store_plan import PlanStore
 from svc_commission.rules import order, reattribution
 from svc_commission.rules.attribution import Attribution
-from svc_commission.rules.order import Books, Circumstances
+from svc_commission.rules.order import Circumstances, Target
 from svc_commission.rules.plan import Plan
 
 
@@ -94,10 +94,10 @@ def _looked_at(stored: Document, after: Attribution, plan: Plan | None, *, is_fi
     if after.owner != before.owner:
         new_around = replace(new_around, sales={})
 
-    def books(attribution: Attribution, circumstances: Circumstances) -> Books:
+    def targets(attribution: Attribution, circumstances: Circumstances) -> Mapping[Target, int]:
         events = [documents.event_of(event) for event in stored["events"]]
-        return order.fold(events, stored["channel"], attribution, plan, circumstances)
+        return order.fold(events, stored["channel"], attribution, plan, circumstances).targets
 
-    moved = reattribution.moved(books(before, around), books(after, new_around))
+    moved = reattribution.moved(targets(before, around), targets(after, new_around))
     differences = [{"payee": payee, "difference_minor": amount} for payee, amount in moved.items()]
     return {**found, "after": asdict(after), "differences": differences}

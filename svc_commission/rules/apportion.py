@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from heapq import heapify, heappop, heappush, heapreplace
 
 
@@ -47,8 +46,9 @@ def apportion(total: int, weights: Mapping[str, int]) -> dict[str, int]:
 def _take_last(parts: dict[str, int], weights: Mapping[str, int], count: int) -> None:
     """Takes back the last parts of the sequence: of the least priority, of equals the higher key's."""
     keys = sorted(weights, reverse=True)
+    scale = _scale(parts)
     queue = [
-        (Fraction(weights[key], 2 * parts[key] - 1), rank) for rank, key in enumerate(keys) if parts[key]
+        (weights[key] * scale // (2 * parts[key] - 1), rank) for rank, key in enumerate(keys) if parts[key]
     ]
     heapify(queue)
     for _ in range(count):
@@ -56,16 +56,27 @@ def _take_last(parts: dict[str, int], weights: Mapping[str, int], count: int) ->
         key = keys[rank]
         parts[key] -= 1
         if parts[key]:
-            heappush(queue, (Fraction(weights[key], 2 * parts[key] - 1), rank))
+            heappush(queue, (weights[key] * scale // (2 * parts[key] - 1), rank))
 
 
 def _give_next(parts: dict[str, int], weights: Mapping[str, int], count: int) -> None:
     """Gives the next parts of the sequence: of the greatest priority, of equals the lower key's."""
     keys = sorted(key for key in weights if weights[key])
-    queue = [(-Fraction(weights[key], 2 * parts[key] + 1), rank) for rank, key in enumerate(keys)]
+    scale = _scale(parts)
+    queue = [(-(weights[key] * scale // (2 * parts[key] + 1)), rank) for rank, key in enumerate(keys)]
     heapify(queue)
     for _ in range(count):
         rank = queue[0][1]
         key = keys[rank]
         parts[key] += 1
-        heapreplace(queue, (-Fraction(weights[key], 2 * parts[key] + 1), rank))
+        heapreplace(queue, (-(weights[key] * scale // (2 * parts[key] + 1)), rank))
+
+
+def _scale(parts: Mapping[str, int]) -> int:
+    """What priorities are multiplied by, so that cut to whole numbers they still compare as the fractions do.
+
+    Two fractions that differ do so by at least 1 over the product of their denominators, which are at most
+    2 × the greatest part that there will be, plus 1: a part grows by less than the number of keys.
+    """
+    denominator_max = 2 * (max(parts.values()) + len(parts)) + 1
+    return denominator_max * denominator_max

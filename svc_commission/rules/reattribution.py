@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from chassis.errors import Refused
 from svc_commission.rules.attribution import Attribution
-from svc_commission.rules.order import Account, Books
+from svc_commission.rules.order import Account, Target
 
 
 class State(enum.StrEnum):
@@ -43,11 +44,11 @@ def outdated(standing: Attribution, known_at: datetime) -> bool:
     return standing.known_at_time > known_at
 
 
-def moved(before: Books, after: Books) -> dict[str, int]:
+def moved(before: Mapping[Target, int], after: Mapping[Target, int]) -> dict[str, int]:
     """What each payee gains, or loses where it is negative: of debts, held or payable."""
     owed: Counter[str] = Counter()
-    for books, sign in ((after, -1), (before, 1)):
-        for target, amount in books.targets.items():
+    for targets, sign in ((after, -1), (before, 1)):
+        for target, amount in targets.items():
             if target.account is not Account.EXPENSE:
                 owed[target.payee] += sign * amount
     return {payee: amount for payee, amount in sorted(owed.items()) if amount}

@@ -403,3 +403,38 @@ async def test_an_order_that_is_too_large_to_be_written_is_nobodys_first(books: 
     assert await books.write(huge) == {huge["_id"]}
     await books.write(order(5))
     assert await books.owed() == 1000
+
+
+# ---- a first that turned out to be somebody else's --------------------------------------------------
+
+
+async def test_a_first_that_was_anothers_is_followed_by_the_next_to_be_made_anew(
+    firsts: FirstPurchaseStore,
+) -> None:
+    """Once, however often it is told; and only where it is the first still."""
+    gone, following = placed(1), placed(2)
+    await note(firsts, gone, following)
+    for _ in range(2):
+        await firsts.left(BRAND, "ben", gone["_id"], following, NOW)
+    assert (await firsts.firsts(BRAND, ["ben", "nobody"]))["ben"]["order_key"] == following["_id"]
+    [record] = await firsts.displaced(NOW, 10)
+    assert record["displaced"] == [following["_id"]]
+    assert await note(firsts, placed(3)) == following["_id"]
+    assert await note(firsts, placed(0)) == placed(0)["_id"]
+
+
+async def test_who_has_no_other_has_no_first_until_there_is_one(firsts: FirstPurchaseStore) -> None:
+    await note(firsts, placed(1))
+    await firsts.left(BRAND, "ben", placed(1)["_id"], None, NOW)
+    assert await firsts.firsts(BRAND, ["ben"]) == {}
+    assert await firsts.displaced(NOW, 10) == []
+    assert await note(firsts, placed(9)) == placed(9)["_id"]
+
+
+async def test_notes_beside_a_first_that_is_forgotten_all_get_an_answer(firsts: FirstPurchaseStore) -> None:
+    """It may be gone between their write and their read."""
+    await note(firsts, placed(1))
+    notes = [note(firsts, placed(minutes)) for minutes in range(2, 22)]
+    gone = [firsts.left(BRAND, "ben", placed(minutes)["_id"], None, NOW) for minutes in range(1, 22)]
+    found = await asyncio.gather(*notes, *gone)
+    assert all(found[: len(notes)])

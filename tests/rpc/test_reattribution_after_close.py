@@ -38,7 +38,7 @@ async def test_what_belongs_to_a_closed_month_moves_in_the_open_one(running: Run
 
 
 async def test_the_tier_of_the_former_owner_goes_with_her(running: Running) -> None:
-    """10,000.00 took Ann to 5 %. Bea had sold nothing in the month, which is frozen as it was: she has 3 %."""
+    """10,000.00 took Ann to 5 %. Bea had sold nothing in the month, and it is frozen: she has 3 %."""
     month = mid_month(running)
     tiered = rule_of(tiers=tiers((500_000, 500), mode=plan_pb2.TIER_MODE_WHOLE))
     world = await a_world(running, plan=plan_of(tiered))

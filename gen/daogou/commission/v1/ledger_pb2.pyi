@@ -289,8 +289,8 @@ class Entry(_message.Message):
     @_builtins.property
     def cause_event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The events that were new when it was posted; or CONFIRMED, where what was held
-        became payable, NOT_FIRST_PURCHASE, where an earlier purchase of the member
-        became known, and REATTRIBUTED:{reattribution id}.
+        became payable, NOT_FIRST_PURCHASE, where it turned out otherwise which of the
+        member's purchases is his first, and REATTRIBUTED:{reattribution id}.
         """
 
     @_builtins.property

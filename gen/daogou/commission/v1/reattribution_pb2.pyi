@@ -113,7 +113,8 @@ class ReattributedOrder(_message.Message):
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___MovedAmount]:
         """What payees gain and lose by it, as far as its events were known then, by
         payee; those for whom nothing changes are left out. Without what a change of the
-        buyer means for the first purchases of other orders.
+        buyer means for the first purchases of other orders, and without what the new
+        owner earns by tiers in a month that is closed: that is rated afterwards.
         """
 
     @_builtins.property
