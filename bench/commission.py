@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -28,11 +28,12 @@ import grpc
 import uvloop
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from bench import commission_books, commission_orders
-from bench.commission_data import EVENTS_OF_CALL, EVENTS_OF_ORDER, Reported, Sales
+from bench import commission_books, commission_close, commission_orders
+from bench.commission_claims import CLAIMS, FULL, QUICK, SOAK_LARGE, Round, Size, show
+from bench.commission_data import EVENTS_OF_CALL, Reported, Sales
 from bench.commission_stack import (
+    CLOSE,
     INSERTED,
     LARGE,
     NAIVE,
@@ -44,7 +45,7 @@ from bench.commission_stack import (
     running,
     sales_of_a_brand,
 )
-from bench.measure import GateFailed, Spread, gate, machine, print_result
+from bench.measure import GateFailed, gate
 from chassis.clock import Clock
 from daogou.commission.v1.order_event_pb2 import EventOutcome
 
@@ -56,97 +57,6 @@ _ELSEWHERE: Final = 100_000_000
 _AGAIN: Final = 20
 _SETTLED_S_MAX: Final = 120.0
 Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is taken in, in calls of `EVENTS_OF_CALL`, and in how many rounds."""
-
-    members: int
-    rounds: int
-    calls: int
-    """Of a round."""
-    trial_calls: int
-    """With each number of calls at once."""
-    at_once: tuple[int, ...]
-    """Calls at a time; the best of these is measured."""
-    naive_events: int
-    """Of a round."""
-    naive_at_once: tuple[int, ...]
-    small: int
-    large: int
-    """Orders that are there already, to compare the cost of one more."""
-    flat_rounds: int
-    flat_calls: int
-    """Of a round."""
-
-
-FULL: Final = Size(
-    members=20_000,
-    rounds=10,
-    calls=20,
-    trial_calls=8,
-    at_once=(1, 2, 4, 8),
-    naive_events=500,
-    naive_at_once=(1, 4, 8, 16),
-    small=10_000,
-    large=100_000,
-    flat_rounds=9,
-    flat_calls=4,
-)
-QUICK: Final = Size(
-    members=4000,
-    rounds=3,
-    calls=4,
-    trial_calls=3,
-    at_once=(2, 4),
-    naive_events=100,
-    naive_at_once=(4, 8),
-    small=1000,
-    large=10_000,
-    flat_rounds=3,
-    flat_calls=2,
-)
-SOAK_LARGE: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What was done, in what time, and what it took of the process that did it and of MongoDB."""
-
-    count: int
-    seconds: float
-    process_s: float
-    mongo_s: float
-
-    @property
-    def each_s(self) -> float:
-        """Time for one."""
-        return self.seconds / self.count
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A line of the table, and which other line it is divided by. `key`: of its figure on the last line."""
-
-    says: str
-    of: str
-    than: str = ""
-    key: str = ""
-    by_time: bool = False
-    """The ratio is of times, so that less is better; else of rates."""
-
-
-INGEST: Final = Claim("ingest", OURS, REPLAYED, "commission.ingest.vs_floor")
-CLAIMS: Final = (
-    INGEST,
-    Claim("floor: the same commands", REPLAYED),
-    Claim("raw: insert_many of the documents", INSERTED),
-    Claim("peer: a transaction an event", NAIVE),
-    Claim("ingest, ÷ peer", OURS, NAIVE, "commission.ingest.vs_naive"),
-    Claim("ingest, few orders there", SMALL),
-    Claim("ingest, many orders there", LARGE, SMALL, "commission.flatness", by_time=True),
-)
 
 
 class Bench:
@@ -170,6 +80,8 @@ class Bench:
             for service in (OURS, RECORDER, SMALL, LARGE)
         }
         self.rounds: dict[str, list[Round]] = {claim.of: [] for claim in CLAIMS}
+        self.closes_s = (0.0, 0.0)
+        """The close of a month, and its floor."""
 
     @property
     def brand_id(self) -> str:
@@ -188,6 +100,7 @@ class Bench:
         after = await commission_books.check_books(database, self.brand_id, orders)
         gate(before == after, "to send everything again must change no balance")
         await self._flatness()
+        await self._close()
 
     # ---- taking in -------------------------------------------------------------------------------------
 
@@ -355,12 +268,24 @@ class Bench:
                 self.rounds[SMALL].clear()
                 self.rounds[LARGE].clear()
 
+    # ---- the close of a month --------------------------------------------------------------------------
+
+    async def _close(self) -> None:
+        """Closes a month of many entries, once."""
+        closed = await commission_close.opened_month(self._around, self._size.payees, self._size.entries)
+        loading = self._bar.add_task("entries", total=closed.entries)
+        uri, name = self._around.stack.mongo.uri, self._around.database_name(CLOSE)
+        written = commission_close.load(closed, uri, name)
+        while piece := await asyncio.to_thread(next, written, 0):
+            self._bar.advance(loading, piece)
+        self.closes_s = await commission_close.measured(self._around, closed)
+
 
 # ---- the claims ------------------------------------------------------------------------------------
 
 
-async def measure(size: Size) -> dict[str, list[Round]]:
-    """The rounds of everything. Raises: GateFailed."""
+async def measure(size: Size) -> Bench:
+    """Everything, measured. Raises: GateFailed."""
     with (
         tempfile.TemporaryDirectory(prefix="daogou-bench-commission-") as folder,
         Progress(console=Console(stderr=True)) as bar,
@@ -371,39 +296,7 @@ async def measure(size: Size) -> dict[str, list[Round]]:
                 await bench.all_rounds()
             except grpc.aio.AioRpcError as error:
                 raise GateFailed(f"{error.code().name}: {error.details()}") from error
-            return bench.rounds
-
-
-def show(rounds: dict[str, list[Round]], size: Size) -> None:
-    """The table, the machine, and the last line."""
-    events = size.rounds * size.calls * EVENTS_OF_CALL
-    table = Table(
-        title=f"{events:,} events of some {events // EVENTS_OF_ORDER:,} orders, {EVENTS_OF_CALL:,} a call: "
-        f"medians of {size.rounds} rounds (least–greatest)"
-    )
-    table.add_column("")
-    for heading in ("events a second", "CPU µs each", "of MongoDB", "ratio"):
-        table.add_column(heading, justify="right")
-    figures = {}
-    for claim in CLAIMS:
-        mine = rounds[claim.of]
-        row = [
-            f"{Spread.of(1 / each.each_s for each in mine).median:,.0f}",
-            f"{Spread.of(each.process_s / each.count * 1e6 for each in mine).median:.0f}",
-            f"{Spread.of(each.mongo_s / each.count * 1e6 for each in mine).median:.0f}",
-        ]
-        if claim.than:
-            pairs = zip(mine, rounds[claim.than], strict=True)
-            ratio = Spread.of(
-                each.each_s / other.each_s if claim.by_time else other.each_s / each.each_s
-                for each, other in pairs
-            )
-            row.append(f"{ratio.median:.2f} ({ratio.least:.2f}–{ratio.greatest:.2f})")
-            figures[claim.key] = ratio.median
-        table.add_row(claim.says, *row)
-    Console().print(table)
-    print(machine("grpcio", "motor", "pymongo", "uvloop"))
-    print_result(figures)
+            return bench
 
 
 def main() -> int:
@@ -415,11 +308,11 @@ def main() -> int:
     size = QUICK if arguments.quick else replace(FULL, large=SOAK_LARGE) if arguments.soak else FULL
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            rounds = runner.run(measure(size))
+            bench = runner.run(measure(size))
     except GateFailed as failed:
         print(f"bench commission: {failed}", file=sys.stderr)
         return 1
-    show(rounds, size)
+    show(bench.rounds, bench.closes_s, size)
     return 0
 
 

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,6 +31,8 @@ from bench import floors
 from chassis.mongo import connection, transaction
 from chassis.mongo.connection import Database, Document, Session, aggregated
 from chassis.settings import ServiceSettings
+from svc_commission.month import store_statement
+from svc_commission.month.store_statement import StatementStore
 
 SERVICE: Final = "bench.CommissionFloor"
 _OF_A_SESSION: Final = frozenset({"lsid", "txnNumber", "$db", "$clusterTime", "$readPreference"})
@@ -223,6 +226,21 @@ class Jobs:
         chosen = events[job["first"] : job["first"] + job["count"]]
         return await _timed(chosen, lambda one: taken_in_by_transaction(database, *one), job["at_once"])
 
+    async def state(self, job: Mapping[str, Any]) -> Any:
+        """Groups a month's entries by payee, inserts its statements anew; the seconds that took."""
+        database, text = self._database(job["database"]), job["month"]
+        made = await database["statements"].find({"brand_id": job["brand_id"], "month": text}).to_list(None)
+        again = database["statements_again"]
+        await again.delete_many({})
+        for index in store_statement.INDEXES:
+            if index.collection == "statements":
+                await again.create_index(list(index.keys), name=index.name)
+        began_s = time.perf_counter()
+        await StatementStore(database).month_sums(job["brand_id"], date.fromisoformat(f"{text}-01"))
+        for start in range(0, len(made), _AT_ONCE_INSERTED):
+            await again.insert_many(made[start : start + _AT_ONCE_INSERTED], ordered=False)
+        return time.perf_counter() - began_s
+
 
 def _handler(job: Callable[[Mapping[str, Any]], Awaitable[Any]]) -> floors.RpcHandler:
     async def call(request: bytes, _context: Any) -> bytes:
@@ -247,6 +265,7 @@ async def _serve(port: str, uri: str) -> None:
             "Replay": _handler(jobs.replay),
             "Insert": _handler(jobs.insert),
             "TakeIn": _handler(jobs.take_in),
+            "State": _handler(jobs.state),
         }
         server = floors.bare_server(SERVICE, handlers)
         server.add_insecure_port(f"127.0.0.1:{port}")

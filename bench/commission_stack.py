@@ -55,7 +55,11 @@ OURS: Final = "commission"
 RECORDER: Final = "recorder"
 SMALL: Final = "small"
 LARGE: Final = "large"
+CLOSE: Final = SMALL
+"""Closes a month when all else is done."""
 COMMISSIONS: Final = (OURS, RECORDER, SMALL, LARGE)
+_LEASE_S: Final = 2.0
+"""Of the one that closes a month: what it waits for them is not counted, and need not be long."""
 REPLAYED: Final = "floor"
 INSERTED: Final = "inserted"
 NAIVE: Final = "naive"
@@ -144,6 +148,7 @@ async def running(folder: Path) -> AsyncIterator[Running]:
     run_id = secrets.token_hex(3)
     services = (*COMMISSIONS, "members")
     env = {name: {"DAOGOU_MONGO_DATABASE": _database_name(run_id, name)} for name in services}
+    env[CLOSE]["DAOGOU_POSTING_LEASE_S"] = str(_LEASE_S)
     env[RECORDER][FILE_VARIABLE] = str(_commands_file(folder))
     (floor_port,) = free_ports(1)
     async with Stack(folder, services=_specs(), env=env) as stack:

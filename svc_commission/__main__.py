@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
+import grpc
 from pydantic import Field, FilePath
 
 from chassis import background
 from chassis.audit import Audit
+from chassis.background import Round
 from chassis.ids import new_id
 from chassis.mongo import outbox
 from chassis.mongo.schema import Schema
@@ -41,8 +43,7 @@ from svc_commission.feed.store_feed import FeedStore
 from svc_commission.ledger.servicer_ledger import LedgerServicer
 from svc_commission.ledger.store_journal import JournalStore
 from svc_commission.members_client import MembersClient
-from svc_commission.month import store_month, store_owner_sales, store_statement
-from svc_commission.month.closing import Closing, Parts
+from svc_commission.month import closing, store_month, store_owner_sales, store_statement
 from svc_commission.month.late_sales import LateSales
 from svc_commission.month.leases import Leases
 from svc_commission.month.names import Names
@@ -52,6 +53,7 @@ from svc_commission.month.store_owner_sales import OwnerSalesStore
 from svc_commission.month.store_statement import StatementStore
 from svc_commission.order import documents, purchases, store_first_purchase, store_order, store_replay
 from svc_commission.order.attributor import Attributor
+from svc_commission.order.booking import Booking
 from svc_commission.order.ingest import Ingest
 from svc_commission.order.purchases import Purchases
 from svc_commission.order.replay import Replays
@@ -113,6 +115,115 @@ SCHEMA = Schema(
 )
 
 
+class _Parts:
+    """What servicers and rounds are made of, made once."""
+
+    def __init__(self, around: Surroundings[CommissionSettings], channel: grpc.aio.Channel) -> None:
+        config, database, now = around.settings, around.database, around.clock.now
+        self.now = now
+        self.sealer = Sealer.from_file(config.pii_keys_file)
+        self.audit = Audit(database["audit"], new_id())
+        self.cursors = Cursors(self.sealer.digest)
+        self.members, self.names = MembersClient(channel), Names(channel)
+        self.plans, self.feeds = PlanStore(database), FeedStore(database)
+        self.orders, self.firsts = OrderStore(database), FirstPurchaseStore(database)
+        self.replay, self.replays = ReplayStore(database), Replays()
+        self.journal, self.entries = JournalStore(database), EntryStore(database)
+        self.sales = SalesStore(database)
+        self.months, self.owner_sales = MonthStore(database), OwnerSalesStore(database)
+        self.leases = Leases(self.months, config.posting_lease_s)
+        self.booking = Booking(
+            self.orders, self.plans, self.firsts, self.members, self.sealer, now, new_id, self.leases
+        )
+        self.closing = closing.Parts(
+            months=self.months,
+            statements=StatementStore(database),
+            sales=self.owner_sales,
+            orders=self.orders,
+            entries=self.entries,
+            plans=self.plans,
+            booking=self.booking,
+            members=self.members,
+            leases=self.leases,
+            now=now,
+        )
+        self.reattributions = ReattributionStore(database)
+        self.adjusted, self.paid = AdjustmentStore(database), PayoutStore(database)
+        self.adjustments = Adjustments(self.adjusted, self.entries, self.leases, now)
+        self.payouts = Payouts(self.paid, self.entries, self.months, self.leases, now)
+        self.told = outbox.Relay(database["orders"], {purchases.KIND: Purchases(self.members).deliver}, now)
+
+
+def _rounds(of: _Parts) -> Mapping[str, Round]:
+    """What is done without anybody calling."""
+    carrying_out = CarryingOut(of.reattributions, of.orders, of.firsts, of.booking, of.now)
+    late_sales = LateSales(of.orders, of.owner_sales, of.months, of.booking, of.now)
+    return {
+        **Rounds(of.orders, of.firsts, of.booking, of.now).all(),
+        "outbox": of.told.round,
+        "feed_lag": Lag(of.feeds, of.now).round,
+        "closing": closing.Closing(of.closing).resume,
+        "late_sales": late_sales.round,
+        "reattribution": carrying_out.round,
+        "adjustments": of.adjustments.round,
+        "payouts": of.payouts.round,
+    }
+
+
+def _registrations(of: _Parts) -> Sequence[Registration]:
+    """A servicer for each service of the contracts."""
+    proposals = Proposals(of.plans, of.firsts, Attributor(of.members, of.sealer))
+    opening = OpeningBalances(of.entries, of.leases, of.members, of.now)
+    return [
+        (
+            order_event_pb2_grpc.add_OrderEventServiceServicer_to_server,
+            OrderEventServicer(Ingest(of.orders, of.booking, of.sealer, of.now), Authority(of.feeds)),
+        ),
+        (
+            plan_pb2_grpc.add_PlanServiceServicer_to_server,
+            PlanServicer(of.plans, of.sealer, of.audit, of.now),
+        ),
+        (
+            feed_pb2_grpc.add_FeedServiceServicer_to_server,
+            FeedServicer(of.feeds, of.sealer, of.audit, of.now),
+        ),
+        (
+            performance_pb2_grpc.add_PerformanceServiceServicer_to_server,
+            PerformanceServicer(of.sales, of.cursors),
+        ),
+        (
+            ledger_pb2_grpc.add_LedgerServiceServicer_to_server,
+            LedgerServicer(of.orders, of.journal, of.plans, of.cursors),
+        ),
+        (
+            reattribution_pb2_grpc.add_ReattributionServiceServicer_to_server,
+            ReattributionServicer(of.reattributions, of.orders, proposals, of.sealer, of.audit, of.now),
+        ),
+        (
+            simulation_pb2_grpc.add_SimulationServiceServicer_to_server,
+            SimulationServicer(of.replay, of.plans, of.replays, of.now),
+        ),
+        (
+            adjustment_pb2_grpc.add_AdjustmentServiceServicer_to_server,
+            AdjustmentServicer(
+                of.adjusted, of.adjustments, opening, of.orders, of.members, of.sealer, of.audit, of.now
+            ),
+        ),
+        (
+            payout_pb2_grpc.add_PayoutServiceServicer_to_server,
+            PayoutServicer(of.paid, of.payouts, of.months, of.leases, of.sealer, of.audit, of.now),
+        ),
+        (
+            month_pb2_grpc.add_MonthServiceServicer_to_server,
+            MonthServicer(of.closing, of.feeds, of.names, of.cursors, of.audit, of.now),
+        ),
+        (
+            verification_pb2_grpc.add_VerificationServiceServicer_to_server,
+            VerificationServicer(of.orders, of.journal, of.plans, of.replay, of.replays),
+        ),
+    ]
+
+
 @contextlib.asynccontextmanager
 async def composed(around: Surroundings[CommissionSettings]) -> AsyncIterator[Sequence[Registration]]:
     """The service's parts, put together."""
@@ -120,96 +231,12 @@ async def composed(around: Surroundings[CommissionSettings]) -> AsyncIterator[Se
     limits.also_check(plan_pb2.Plan, plans.plan_problems)
     periods.check_requests()
     check_reattributions()
-    config, now = around.settings, around.clock.now
-    sealer = Sealer.from_file(config.pii_keys_file)
+    config = around.settings
     token = client.ServiceToken(config.service_key_file, "svc_commission", config.token_audience)
-    orders, published = OrderStore(around.database), PlanStore(around.database)
-    journal, firsts = JournalStore(around.database), FirstPurchaseStore(around.database)
-    feeds, audit = FeedStore(around.database), Audit(around.database["audit"], new_id())
     async with client.connect(config.members_target, token) as channel:
-        members = MembersClient(channel)
-        again, replays = ReplayStore(around.database), Replays()
-        months, owned = MonthStore(around.database), OwnerSalesStore(around.database)
-        leases = Leases(months, config.posting_lease_s)
-        ingest = Ingest(orders, published, firsts, members, sealer, now, new_id, leases)
-        told = outbox.Relay(around.database["orders"], {purchases.KIND: Purchases(members).deliver}, now)
-        rounds = {**Rounds(orders, firsts, ingest, now).all(), "outbox": told.round}
-        rounds["feed_lag"] = Lag(feeds, now).round
-        close = Parts(
-            months=months,
-            statements=StatementStore(around.database),
-            sales=owned,
-            orders=orders,
-            entries=EntryStore(around.database),
-            plans=published,
-            ingest=ingest,
-            members=members,
-            leases=leases,
-            now=now,
-        )
-        rounds["closing"] = Closing(close).resume
-        rounds["late_sales"] = LateSales(orders, owned, months, ingest, now).round
-        reattributions = ReattributionStore(around.database)
-        proposals = Proposals(published, firsts, Attributor(members, sealer))
-        rounds["reattribution"] = CarryingOut(reattributions, orders, firsts, ingest, now).round
-        entries, adjusted, paid = (
-            EntryStore(around.database),
-            AdjustmentStore(around.database),
-            PayoutStore(around.database),
-        )
-        adjustments, payouts = (
-            Adjustments(adjusted, entries, leases, now),
-            Payouts(paid, entries, months, leases, now),
-        )
-        rounds |= {"adjustments": adjustments.round, "payouts": payouts.round}
-        opening = OpeningBalances(entries, leases, members, now)
-        async with background.running(rounds):
-            yield [
-                (
-                    order_event_pb2_grpc.add_OrderEventServiceServicer_to_server,
-                    OrderEventServicer(ingest, Authority(feeds)),
-                ),
-                (
-                    plan_pb2_grpc.add_PlanServiceServicer_to_server,
-                    PlanServicer(published, sealer, audit, now),
-                ),
-                (
-                    feed_pb2_grpc.add_FeedServiceServicer_to_server,
-                    FeedServicer(feeds, sealer, audit, now),
-                ),
-                (
-                    performance_pb2_grpc.add_PerformanceServiceServicer_to_server,
-                    PerformanceServicer(SalesStore(around.database), Cursors(sealer.digest)),
-                ),
-                (
-                    ledger_pb2_grpc.add_LedgerServiceServicer_to_server,
-                    LedgerServicer(orders, journal, published, Cursors(sealer.digest)),
-                ),
-                (
-                    reattribution_pb2_grpc.add_ReattributionServiceServicer_to_server,
-                    ReattributionServicer(reattributions, orders, proposals, sealer, audit, now),
-                ),
-                (
-                    simulation_pb2_grpc.add_SimulationServiceServicer_to_server,
-                    SimulationServicer(again, published, replays, now),
-                ),
-                (
-                    adjustment_pb2_grpc.add_AdjustmentServiceServicer_to_server,
-                    AdjustmentServicer(adjusted, adjustments, opening, orders, members, sealer, audit, now),
-                ),
-                (
-                    payout_pb2_grpc.add_PayoutServiceServicer_to_server,
-                    PayoutServicer(paid, payouts, months, leases, sealer, audit, now),
-                ),
-                (
-                    month_pb2_grpc.add_MonthServiceServicer_to_server,
-                    MonthServicer(close, feeds, Names(channel), Cursors(sealer.digest), audit, now),
-                ),
-                (
-                    verification_pb2_grpc.add_VerificationServiceServicer_to_server,
-                    VerificationServicer(orders, journal, published, again, replays),
-                ),
-            ]
+        parts = _Parts(around, channel)
+        async with background.running(_rounds(parts)):
+            yield _registrations(parts)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from chassis.background import Round
 from chassis.clock import Now
 from chassis.mongo.connection import Document
 from svc_commission.order.attributor import RETRY_AFTER
-from svc_commission.order.ingest import Ingest
+from svc_commission.order.booking import Booking
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
 from svc_commission.order.store_order import CONFIRM_DUE, PARKED, OrderStore
 
@@ -40,11 +40,11 @@ class Rounds:
     """The kinds of rounds. Orders that somebody else writes meanwhile are found again by the next one."""
 
     def __init__(
-        self, orders: OrderStore, first_purchases: FirstPurchaseStore, ingest: Ingest, now: Now
+        self, orders: OrderStore, first_purchases: FirstPurchaseStore, booking: Booking, now: Now
     ) -> None:
         self._orders = orders
         self._first_purchases = first_purchases
-        self._ingest = ingest
+        self._booking = booking
         self._now = now
 
     def all(self) -> Mapping[str, Round]:
@@ -72,7 +72,7 @@ class Rounds:
             await self._orders.put_off(orders, PARKED, now + RETRY_AFTER)
             _PARKED_PUT_OFF.reached()
         for of_brand in _by_brand(orders):
-            await self._ingest.settle(of_brand)
+            await self._booking.settle(of_brand)
         return len(orders) == MOST
 
     async def confirm(self) -> bool:
@@ -83,7 +83,7 @@ class Rounds:
             await self._orders.put_off(due, CONFIRM_DUE, now + RETRY_AFTER)
             _CONFIRMABLE_PUT_OFF.reached()
         for of_brand in _by_brand([{**order, "confirmed_through_time": now} for order in due]):
-            await self._ingest.rebook(of_brand, CONFIRMED)
+            await self._booking.rebook(of_brand, CONFIRMED)
         return len(due) == MOST
 
     async def displaced(self) -> bool:
@@ -96,7 +96,7 @@ class Rounds:
         found = await self._orders.find_many([key for record in records for key in record["displaced"]])
         made_anew = set(found)
         for of_brand in _by_brand([_without(order, "first_purchase") for order in found.values()]):
-            made_anew -= await self._ingest.rebook(of_brand, NOT_FIRST_PURCHASE)
+            made_anew -= await self._booking.rebook(of_brand, NOT_FIRST_PURCHASE)
         if made_anew:
             _DISPLACED_MADE_ANEW.reached()
         # Whoever wrote one of them meanwhile is done soon: it need not wait for as long as one that may

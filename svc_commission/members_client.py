@@ -106,7 +106,7 @@ class MembersClient:
     async def find_guides(
         self, brand_id: str, guide_ids: Sequence[str], *, anew: bool = False
     ) -> dict[str, Guide]:
-        """Those of the guides who exist, resigned ones included. `anew`: as they are now, not a minute ago."""
+        """Those of the guides who exist, resigned ones included. `anew`: as they are now, not lately."""
         kept = [] if anew else guide_ids
         found = {one: known for one in kept if (known := self._guides.get((brand_id, one))) is not None}
         asked = sorted(set(guide_ids) - found.keys())

@@ -48,7 +48,9 @@ class MemoryCollection:
         """There is one copy of everything: no read or write is more certain than another."""
         return self
 
-    def find(self, query: Mapping[str, Any], projection: object = None) -> MemoryCursor:
+    def find(
+        self, query: Mapping[str, Any], projection: object = None, *, batch_size: int = 0
+    ) -> MemoryCursor:
         return MemoryCursor(lambda: self._found(query))
 
     async def find_one(

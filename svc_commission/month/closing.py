@@ -29,8 +29,8 @@ from svc_commission.month.statements import Statements
 from svc_commission.month.store_month import MonthStore
 from svc_commission.month.store_owner_sales import OwnerSalesStore
 from svc_commission.month.store_statement import StatementStore
+from svc_commission.order.booking import Booking
 from svc_commission.order.documents import month_text
-from svc_commission.order.ingest import Ingest
 from svc_commission.order.store_order import OrderStore
 from svc_commission.payout.store_entry import EntryStore
 from svc_commission.plan.store_plan import PlanStore
@@ -75,7 +75,7 @@ class Parts:
     orders: OrderStore
     entries: EntryStore
     plans: PlanStore
-    ingest: Ingest
+    booking: Booking
     members: MembersClient
     leases: Leases
     now: Now
@@ -237,7 +237,7 @@ class _Run:
             after, left = "", set()
             while orders := await due(after):
                 lease = await self._kept()
-                left |= await self._parts.ingest.rebook([changed(one) for one in orders], cause, lease)
+                left |= await self._parts.booking.rebook([changed(one) for one in orders], cause, lease)
                 after = orders[-1]["_id"]
                 done += len(orders)
                 yield Progress(step, min(done, total), total)

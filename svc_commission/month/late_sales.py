@@ -11,8 +11,8 @@ from chassis.mongo.connection import Document
 from svc_commission.month import owner_sales
 from svc_commission.month.store_month import MonthStore
 from svc_commission.month.store_owner_sales import OwnerSalesStore
+from svc_commission.order.booking import Booking
 from svc_commission.order.documents import month_of
-from svc_commission.order.ingest import Ingest
 from svc_commission.order.store_order import OrderStore
 
 MOST: Final = 100
@@ -25,12 +25,12 @@ class LateSales:
     """The round that rates them. What is posted by it is posted in the open month, as by any other."""
 
     def __init__(
-        self, orders: OrderStore, sales: OwnerSalesStore, months: MonthStore, ingest: Ingest, now: Now
+        self, orders: OrderStore, sales: OwnerSalesStore, months: MonthStore, booking: Booking, now: Now
     ) -> None:
         self._orders = orders
         self._sales = sales
         self._months = months
-        self._ingest = ingest
+        self._booking = booking
         self._now = now
 
     async def round(self) -> bool:
@@ -70,4 +70,4 @@ class LateSales:
 
     async def _rebooked(self, orders: Sequence[Document]) -> None:
         for begin in range(0, len(orders), MOST):
-            await self._ingest.rebook(orders[begin : begin + MOST], LATE_SALES)
+            await self._booking.rebook(orders[begin : begin + MOST], LATE_SALES)

@@ -24,6 +24,7 @@ from svc_commission.rules.plan import PayeeRole
 from svc_commission.rules.posting import PostingKind
 
 _KINDS = {OrderEventKind.Value(f"ORDER_EVENT_KIND_{kind}"): kind for kind in Kind}
+_CHANNELS = frozenset(Channel.values())
 
 
 @cache
@@ -34,7 +35,7 @@ def channel_name(channel: Channel.ValueType) -> str:
 
 def event_problems(message: OrderEvent, prefix: str) -> list[Violation]:
     """What the rules say against an event, as far as its kind and channel are known values."""
-    if message.kind not in _KINDS or message.channel not in Channel.values():
+    if message.kind not in _KINDS or message.channel not in _CHANNELS:
         return []
     event = Event(
         event_id=message.event_id,

@@ -15,7 +15,7 @@ from chassis.clock import Now
 from chassis.mongo.connection import Document
 from svc_commission.order import documents, purchases
 from svc_commission.order.attributor import RETRY_AFTER
-from svc_commission.order.ingest import Ingest
+from svc_commission.order.booking import Booking
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
 from svc_commission.order.store_order import OrderStore, fits
 from svc_commission.reattribution.store_reattribution import ReattributionStore
@@ -42,13 +42,13 @@ class CarryingOut:
         reattributions: ReattributionStore,
         orders: OrderStore,
         firsts: FirstPurchaseStore,
-        ingest: Ingest,
+        booking: Booking,
         now: Now,
     ) -> None:
         self._reattributions = reattributions
         self._orders = orders
         self._firsts = firsts
-        self._ingest = ingest
+        self._booking = booking
         self._now = now
         self._log = logs.logger("reattribution")
 
@@ -90,7 +90,7 @@ class CarryingOut:
             self._log.warning("too_large", reattribution=one["_id"], count=len(orders) - len(fitting))
         if not fitting:
             return 0
-        return len(await self._ingest.rebook(fitting, f"{CAUSE}{one['reattribution_id']}"))
+        return len(await self._booking.rebook(fitting, f"{CAUSE}{one['reattribution_id']}"))
 
     async def _leave_firsts(self, brand_id: str, items: Mapping[str, Document]) -> None:
         """Finds another first purchase for members whose first turned out to be somebody else's."""

@@ -24,7 +24,7 @@ from svc_commission.month.leases import Leases
 from svc_commission.month.store_month import MonthStore
 from svc_commission.order import store_first_purchase, store_order
 from svc_commission.order.attributor import RETRY_AFTER
-from svc_commission.order.ingest import Ingest
+from svc_commission.order.booking import Booking
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
 from svc_commission.order.store_order import OrderStore, order_key
 from svc_commission.plan import plans
@@ -213,7 +213,7 @@ class Books:
         self.now = NOW
         self._journal = JournalStore(database)
         members = MembersClient(channel)
-        self._ingest = Ingest(
+        self._booking = Booking(
             self.orders,
             PlanStore(database),
             self.firsts,
@@ -223,11 +223,11 @@ class Books:
             new_id,
             Leases(MonthStore(database), lease_s=10.0),
         )
-        self.rounds = Rounds(self.orders, self.firsts, self._ingest, lambda: self.now)
+        self.rounds = Rounds(self.orders, self.firsts, self._booking, lambda: self.now)
 
     async def write(self, *orders: Document) -> set[str]:
         """Notes, books and writes orders; those that others wrote meanwhile."""
-        return await self._ingest.rebook(orders, "TEST")
+        return await self._booking.rebook(orders, "TEST")
 
     async def stored(self, order: Document) -> Document:
         return (await self.orders.find_many([order["_id"]]))[order["_id"]]

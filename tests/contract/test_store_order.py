@@ -18,7 +18,7 @@ from svc_commission.background import MOST, Rounds
 from svc_commission.ledger.store_journal import JournalStore
 from svc_commission.order import store_order
 from svc_commission.order.attributor import RETRY_AFTER
-from svc_commission.order.ingest import Ingest
+from svc_commission.order.booking import Booking
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
 from svc_commission.order.store_order import CONFIRM_DUE, STUCK_SINCE, OrderStore, order_key
 from tests.contract.conftest import Failing
@@ -330,14 +330,14 @@ async def test_orders_that_cannot_be_settled_do_not_keep_others_waiting(
     stuck = [settled(number, parked={"retry_time": NOON, "reason": "X"}) for number in range(MOST)]
     other = settled(MOST, parked={"retry_time": NOON + timedelta(seconds=1), "reason": "X"})
     await store.replace_many([*stuck, other])
-    ingest, now = Unable(), NOON + timedelta(minutes=1)
-    rounds = Rounds(store, FirstPurchaseStore(database), cast("Ingest", ingest), lambda: now)
+    booking, now = Unable(), NOON + timedelta(minutes=1)
+    rounds = Rounds(store, FirstPurchaseStore(database), cast("Booking", booking), lambda: now)
     assert await rounds.settle()
-    assert other["_id"] not in ingest.tried
+    assert other["_id"] not in booking.tried
     assert not await rounds.settle()
-    assert ingest.tried[MOST:] == [other["_id"]]
+    assert booking.tried[MOST:] == [other["_id"]]
     assert not await rounds.settle()
-    assert len(ingest.tried) == MOST + 1, "nothing is due before its time"
+    assert len(booking.tried) == MOST + 1, "nothing is due before its time"
     assert len(await store.parked(now + RETRY_AFTER + timedelta(seconds=1), 1000)) == MOST + 1
 
 
@@ -348,10 +348,10 @@ async def test_orders_that_cannot_be_confirmed_do_not_keep_others_waiting(
     ends = NOON + timedelta(seconds=1)
     await store.replace_many([settled(number, confirm_due_time=NOON) for number in range(MOST)])
     await store.replace_many([settled(MOST, confirm_due_time=ends)])
-    ingest, now = Unable(), NOON + timedelta(minutes=1)
-    rounds = Rounds(store, FirstPurchaseStore(database), cast("Ingest", ingest), lambda: now)
+    booking, now = Unable(), NOON + timedelta(minutes=1)
+    rounds = Rounds(store, FirstPurchaseStore(database), cast("Booking", booking), lambda: now)
     assert await rounds.confirm()
     assert not await rounds.confirm()
-    assert ingest.tried[MOST:] == [settled(MOST)["_id"]]
+    assert booking.tried[MOST:] == [settled(MOST)["_id"]]
     assert not await rounds.confirm()
-    assert len(ingest.tried) == MOST + 1
+    assert len(booking.tried) == MOST + 1

@@ -47,6 +47,7 @@ from svc_commission.members_client import MembersClient
 from svc_commission.month.leases import Leases
 from svc_commission.month.store_month import MonthStore
 from svc_commission.order import documents, purchases, sales
+from svc_commission.order.booking import Booking
 from svc_commission.order.ingest import Ingest, Verdict
 from svc_commission.order.purchases import Purchases
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
@@ -473,9 +474,11 @@ class Lives:
         members = MembersClient(cast("grpc.aio.Channel", self.members))
         now: Callable[[], datetime] = lambda: to_milliseconds(self._now)  # noqa: E731
         leases = Leases(MonthStore(database), 3600.0)
-        ingest = Ingest(orders, PlanStore(database), firsts, members, SEALER, now, self._new_id, leases)
+        plans = PlanStore(database)
+        booking = Booking(orders, plans, firsts, members, SEALER, now, self._new_id, leases)
+        ingest = Ingest(orders, booking, SEALER, now)
         told = outbox.Relay(database["orders"], {purchases.KIND: Purchases(members).deliver}, now)
-        return Process(ingest, {**Rounds(orders, firsts, ingest, now).all(), "outbox": told.round})
+        return Process(ingest, {**Rounds(orders, firsts, booking, now).all(), "outbox": told.round})
 
     def _shuffled_calls(self) -> list[list[OrderEvent]]:
         """Every event several times, in calls of any size."""

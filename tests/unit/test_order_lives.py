@@ -19,7 +19,7 @@ from pymongo.errors import BulkWriteError
 from chassis.mongo import outbox
 from chassis.mongo.connection import Document
 from chassis.mongo.outbox import Message, Relay
-from svc_commission.order.ingest import Ingest
+from svc_commission.order.booking import Booking
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
 from svc_commission.order.store_order import OrderStore
 from tests.memory_mongo import MemoryCollection
@@ -64,7 +64,7 @@ replace_many = OrderStore.replace_many
 find_many = OrderStore.find_many
 relay = OrderStore.relay
 update_many = MemoryCollection.update_many
-rebook = Ingest.rebook
+rebook = Booking.rebook
 note = FirstPurchaseStore.note
 
 
@@ -100,7 +100,7 @@ async def _what_was_left_is_not_relayed(self: OrderStore, keys: Sequence[str]) -
     return {key: {name: one[name] for name in one.keys() - {"relay"}} for key, one in found.items()}
 
 
-async def _conflicts_taken_for_written(self: Ingest, *arguments: Any, **more: Any) -> set[str]:
+async def _conflicts_taken_for_written(self: Booking, *arguments: Any, **more: Any) -> set[str]:
     await rebook(self, *arguments, **more)
     return set()
 
@@ -125,7 +125,7 @@ FAULTS: Final[dict[str, tuple[type, str, Callable[..., Any]]]] = {
     "unmarked whatever the batch": (MemoryCollection, "update_many", _unmarked_whatever_the_batch),
     "unmarked before the journal": (OrderStore, "relay", _unmarked_before_the_journal),
     "what was left is not relayed": (OrderStore, "find_many", _what_was_left_is_not_relayed),
-    "conflicts taken for written": (Ingest, "rebook", _conflicts_taken_for_written),
+    "conflicts taken for written": (Booking, "rebook", _conflicts_taken_for_written),
     "first by arrival": (FirstPurchaseStore, "note", _first_by_arrival),
     "taken out before told": (Relay, "_attempt", _taken_out_before_told),
 }

@@ -149,8 +149,8 @@ class MonthServiceServicer:
         """The statements of a closed month as a file, in pieces to be put together in
         order: all of them, or what payroll is to pay.
 
-        Reads only; recorded in the audit log. Errors: FAILED_PRECONDITION
-        MONTH_NOT_CLOSED.
+        Reads only; every call is recorded in the audit log, a repeat again. Errors:
+        FAILED_PRECONDITION MONTH_NOT_CLOSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,7 +160,7 @@ class MonthServiceServicer:
         """A payee's statement of a closed month as a PDF, a pay slip. A GUIDE may ask for
         her own alone.
 
-        Reads only: the same statement is the same file. Errors: NOT_FOUND
+        Reads only: a repeat gives the same file, byte for byte. Errors: NOT_FOUND
         STATEMENT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -85,14 +85,14 @@ class MonthServiceStub:
     """The statements of a closed month as a file, in pieces to be put together in
     order: all of them, or what payroll is to pay.
 
-    Reads only; recorded in the audit log. Errors: FAILED_PRECONDITION
-    MONTH_NOT_CLOSED.
+    Reads only; every call is recorded in the audit log, a repeat again. Errors:
+    FAILED_PRECONDITION MONTH_NOT_CLOSED.
     """
     RenderStatement: _grpc.UnaryUnaryMultiCallable[_month_pb2.RenderStatementRequest, _month_pb2.RenderStatementResponse]
     """A payee's statement of a closed month as a PDF, a pay slip. A GUIDE may ask for
     her own alone.
 
-    Reads only: the same statement is the same file. Errors: NOT_FOUND
+    Reads only: a repeat gives the same file, byte for byte. Errors: NOT_FOUND
     STATEMENT_UNKNOWN.
     """
 
@@ -153,14 +153,14 @@ class MonthServiceAsyncStub(MonthServiceStub):
     """The statements of a closed month as a file, in pieces to be put together in
     order: all of them, or what payroll is to pay.
 
-    Reads only; recorded in the audit log. Errors: FAILED_PRECONDITION
-    MONTH_NOT_CLOSED.
+    Reads only; every call is recorded in the audit log, a repeat again. Errors:
+    FAILED_PRECONDITION MONTH_NOT_CLOSED.
     """
     RenderStatement: _aio.UnaryUnaryMultiCallable[_month_pb2.RenderStatementRequest, _month_pb2.RenderStatementResponse]  # type: ignore[assignment]
     """A payee's statement of a closed month as a PDF, a pay slip. A GUIDE may ask for
     her own alone.
 
-    Reads only: the same statement is the same file. Errors: NOT_FOUND
+    Reads only: a repeat gives the same file, byte for byte. Errors: NOT_FOUND
     STATEMENT_UNKNOWN.
     """
 
@@ -254,8 +254,8 @@ class MonthServiceServicer(metaclass=_abc_1.ABCMeta):
         """The statements of a closed month as a file, in pieces to be put together in
         order: all of them, or what payroll is to pay.
 
-        Reads only; recorded in the audit log. Errors: FAILED_PRECONDITION
-        MONTH_NOT_CLOSED.
+        Reads only; every call is recorded in the audit log, a repeat again. Errors:
+        FAILED_PRECONDITION MONTH_NOT_CLOSED.
         """
 
     @_abc_1.abstractmethod
@@ -267,7 +267,7 @@ class MonthServiceServicer(metaclass=_abc_1.ABCMeta):
         """A payee's statement of a closed month as a PDF, a pay slip. A GUIDE may ask for
         her own alone.
 
-        Reads only: the same statement is the same file. Errors: NOT_FOUND
+        Reads only: a repeat gives the same file, byte for byte. Errors: NOT_FOUND
         STATEMENT_UNKNOWN.
         """
 
