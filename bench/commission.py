@@ -290,7 +290,7 @@ async def measure(size: Size) -> Bench:
         tempfile.TemporaryDirectory(prefix="daogou-bench-commission-") as folder,
         Progress(console=Console(stderr=True)) as bar,
     ):
-        async with running(Path(folder)) as around:
+        async with running(Path(folder), size.lease_s) as around:
             try:
                 bench = Bench(around, await sales_of_a_brand(around, size.members), size, bar)
                 await bench.all_rounds()

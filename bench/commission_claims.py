@@ -38,6 +38,8 @@ class Size:
     payees: int
     entries: int
     """Of the month that is closed."""
+    lease_s: float
+    """How long a posting lease is, for which the close waits; that is not counted."""
 
 
 FULL: Final = Size(
@@ -54,6 +56,7 @@ FULL: Final = Size(
     flat_calls=4,
     payees=71_388,
     entries=2_000_000,
+    lease_s=10.0,
 )
 QUICK: Final = Size(
     members=2000,
@@ -69,6 +72,7 @@ QUICK: Final = Size(
     flat_calls=1,
     payees=7_139,
     entries=200_000,
+    lease_s=4.0,
 )
 SOAK_LARGE: Final = 1_000_000
 

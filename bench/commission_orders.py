@@ -5,9 +5,7 @@ Copies are written past the service, which would take minutes. They are what it 
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +17,6 @@ from bench.commission_floor import documents_in
 from chassis.mongo.connection import Database, Document
 from svc_commission.order.store_order import order_key
 
-_WRITERS: Final = 2
 _PIECE: Final = 1000
 
 
@@ -41,19 +38,7 @@ async def write_down(
 
 
 def copy(file: Path, uri: str, database: str, orders: int) -> Iterator[int]:
-    """Fills a database with so many copies of the orders in a file; yields how many were written."""
-    # Not forked: gRPC's threads would not be there.
-    spawning = multiprocessing.get_context("spawn")
-    pieces = [range(start, min(start + _PIECE, orders)) for start in range(0, orders, _PIECE)]
-    with ProcessPoolExecutor(_WRITERS, mp_context=spawning) as writers:
-        running = [
-            writers.submit(_copy, file, uri, database, pieces[first::_WRITERS]) for first in range(_WRITERS)
-        ]
-        for written in as_completed(running):
-            yield written.result()
-
-
-def _copy(file: Path, uri: str, database: str, pieces: Sequence[range]) -> int:
+    """Fills a database with so many copies of the orders in a file; yields how many with every piece."""
     stored: dict[str, list[Document]] = {"orders": [], "journal": []}
     for one in documents_in(file):
         stored[one["collection"]].append(one["document"])
@@ -62,14 +47,17 @@ def _copy(file: Path, uri: str, database: str, pieces: Sequence[range]) -> int:
         entries.setdefault(entry["order_key"], []).append(entry)
     with MongoClient[dict[str, Any]](uri) as client:
         opened = client.get_database(database, write_concern=WriteConcern(w=1))
-        for piece in pieces:
+        for start in range(0, orders, _PIECE):
+            numbers = range(start, min(start + _PIECE, orders))
+            originals = [stored["orders"][number % len(stored["orders"])] for number in numbers]
             copies = [
                 (_copied(original, number), entries.get(original["_id"], []))
-                for number, original in ((n, stored["orders"][n % len(stored["orders"])]) for n in piece)
+                for number, original in zip(numbers, originals, strict=True)
             ]
             opened["orders"].insert_many([order for order, _ in copies], ordered=False)
-            opened["journal"].insert_many(list(_booked(copies)), ordered=False)
-    return sum(map(len, pieces))
+            if booked := list(_booked(copies)):
+                opened["journal"].insert_many(booked, ordered=False)
+            yield len(numbers)
 
 
 def _copied(original: Document, number: int) -> Document:

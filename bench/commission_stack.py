@@ -58,8 +58,6 @@ LARGE: Final = "large"
 CLOSE: Final = SMALL
 """Closes a month when all else is done."""
 COMMISSIONS: Final = (OURS, RECORDER, SMALL, LARGE)
-_LEASE_S: Final = 2.0
-"""Of the one that closes a month: what it waits for them is not counted, and need not be long."""
 REPLAYED: Final = "floor"
 INSERTED: Final = "inserted"
 NAIVE: Final = "naive"
@@ -143,12 +141,15 @@ def _specs() -> list[ServiceSpec]:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Running]:
-    """Starts everything, and stops it. Raises: GateFailed when the floor does not serve."""
+async def running(folder: Path, lease_s: float) -> AsyncIterator[Running]:
+    """Starts everything, and stops it. `lease_s`: the posting leases' of the service that closes a month.
+
+    Raises: GateFailed when the floor does not serve.
+    """
     run_id = secrets.token_hex(3)
     services = (*COMMISSIONS, "members")
     env = {name: {"DAOGOU_MONGO_DATABASE": _database_name(run_id, name)} for name in services}
-    env[CLOSE]["DAOGOU_POSTING_LEASE_S"] = str(_LEASE_S)
+    env[CLOSE]["DAOGOU_POSTING_LEASE_S"] = str(lease_s)
     env[RECORDER][FILE_VARIABLE] = str(_commands_file(folder))
     (floor_port,) = free_ports(1)
     async with Stack(folder, services=_specs(), env=env) as stack:

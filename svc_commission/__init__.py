@@ -1,4 +1,4 @@
-"""What is owed, and why: order events in, a balanced journal out, every fen explained, months closed and paid.
+"""What is owed, and why: order events in, a balanced journal out, every fen explained, months closed.
 
 One folder for each capability: `order` (events taken in, attributed, booked), `plan`, `feed`, `ledger`,
 `performance`, `month` (leases, close, statements), `payout` (adjustments, payouts, opening balances),

@@ -219,7 +219,15 @@ def _registrations(of: _Parts) -> Sequence[Registration]:
         ),
         (
             verification_pb2_grpc.add_VerificationServiceServicer_to_server,
-            VerificationServicer(of.orders, of.journal, of.plans, of.replay, of.replays),
+            VerificationServicer(
+                of.orders,
+                of.journal,
+                of.plans,
+                of.replay,
+                of.months,
+                of.closing.statements,
+                of.replays,
+            ),
         ),
     ]
 

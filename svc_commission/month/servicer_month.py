@@ -22,13 +22,12 @@ from svc_commission.month.messages import report_message, slip_lines, statement_
 from svc_commission.month.names import Names
 from svc_commission.month.statement_csv import NamedStatement, payroll_csv, statement_csv
 from svc_commission.month.statement_pdf import SlipNames, pay_slip
-from svc_commission.month.store_month import CLOSED
+from svc_commission.month.store_month import CLOSED, MONTHS_MOST
 from svc_commission.rules import attribution
 from svc_commission.rules import month as months
 from svc_commission.rules.feed import feeds_behind
 from svc_commission.rules.statement import Statement
 
-_MONTHS_MOST: Final = 120
 _NAMED_AT_ONCE: Final = 1000
 
 
@@ -89,7 +88,7 @@ class MonthServicer:
 
     async def ListMonths(self, request: pb.ListMonthsRequest, context: Any) -> pb.ListMonthsResponse:
         first_open = await self._months.first_open(request.brand_id)
-        closes = await self._months.closes(request.brand_id, _MONTHS_MOST)
+        closes = await self._months.closes(request.brand_id, MONTHS_MOST)
         return pb.ListMonthsResponse(
             months=[report_message(close) for close in closes],
             first_open_month=month_message(first_open) if first_open else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import date, timedelta
 from typing import Any, Final
@@ -29,6 +30,18 @@ class Statements:
     async def write(self, kept: Callable[[], Awaitable[Lease]]) -> AsyncIterator[tuple[int, int]]:
         """Writes them, telling how many of how many. `kept` keeps the right to.
 
+        Raises: AssertionError when the month's entries or a statement do not add up.
+        """
+        made = await self.made()
+        for begin in range(0, len(made), AT_ONCE):
+            part = made[begin : begin + AT_ONCE]
+            with (await kept()).writing():
+                await self._store.add(part)
+            yield begin + len(part), len(made)
+
+    async def made(self) -> list[Statement]:
+        """All of them, from the journal and the month before.
+
         Numbers follow the order of payees. Whoever has neither a posting nor a balance has no statement.
         Raises: AssertionError when the month's entries or a statement do not add up.
         """
@@ -40,16 +53,12 @@ class Statements:
         self.posted_minor = -posted
         before = self._month - timedelta(days=1)
         previous = await self._store.balances(self._brand_id, before.replace(day=1))
-        payees = sorted(found.keys() | previous.keys())
-        for begin in range(0, len(payees), AT_ONCE):
-            part = payees[begin : begin + AT_ONCE]
-            made = [
-                self._statement(place, payee, previous.get(payee), found.get(payee, _NOTHING))
-                for place, payee in enumerate(part, start=begin + 1)
-            ]
-            with (await kept()).writing():
-                await self._store.add(made)
-            yield begin + len(part), len(payees)
+        made = []
+        for place, payee in enumerate(sorted(found.keys() | previous.keys()), start=1):
+            made.append(self._statement(place, payee, previous.get(payee), found.get(payee, _NOTHING)))
+            if place % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return made
 
     def _statement(
         self, place: int, payee: str, previous: Statement | None, sums: Mapping[str, Any]

@@ -23,6 +23,8 @@ from svc_commission.rules.month import next_month
 
 CLOSING: Final = "CLOSING"
 CLOSED: Final = "CLOSED"
+MONTHS_MOST: Final = 120
+"""Closed months that are looked back on: ten years."""
 _READ_MS_MAX: Final = 5000
 
 INDEXES = (

@@ -15,6 +15,9 @@ from chassis.mongo.connection import Document
 from daogou.commission.v1 import verification_pb2 as pb
 from svc_commission.ledger.messages import compared_message, order_named
 from svc_commission.ledger.store_journal import JournalStore
+from svc_commission.month.statements import Statements
+from svc_commission.month.store_month import CLOSED, MONTHS_MOST, MonthStore
+from svc_commission.month.store_statement import StatementStore
 from svc_commission.order import documents
 from svc_commission.order.replay import Replays, Turns
 from svc_commission.order.store_order import OrderStore
@@ -46,9 +49,11 @@ class VerificationServicer:
         journal: JournalStore,
         plans: PlanStore,
         store: ReplayStore,
+        months: MonthStore,
+        statements: StatementStore,
         replays: Replays,
     ) -> None:
-        self._parts = orders, journal, plans, store
+        self._parts = orders, journal, plans, store, months, statements
         self._replays = replays
 
     async def VerifyBooks(self, request: pb.VerifyBooksRequest, context: Any) -> Replies:
@@ -63,9 +68,12 @@ class _Verification:
     """One verification, from the first order to the verdict."""
 
     def __init__(
-        self, parts: tuple[OrderStore, JournalStore, PlanStore, ReplayStore], brand_id: str, turns: Turns
+        self,
+        parts: tuple[OrderStore, JournalStore, PlanStore, ReplayStore, MonthStore, StatementStore],
+        brand_id: str,
+        turns: Turns,
     ) -> None:
-        self._orders, self._journal, self._plans, self._store = parts
+        self._orders, self._journal, self._plans, self._store, self._months, self._statements = parts
         self._brand_id = brand_id
         self._turns = turns
         self._verdict = pb.BooksVerdict()
@@ -88,8 +96,12 @@ class _Verification:
         verdict.entry_count += count
         verdict.trial_balance_minor += amount
         self._name_unbalanced(unbalanced)
+        await self._compare_statements()
         verdict.agrees = not (
-            verdict.differing_order_count or verdict.trial_balance_minor or verdict.unbalanced_entry_ids
+            verdict.differing_order_count
+            or verdict.trial_balance_minor
+            or verdict.unbalanced_entry_ids
+            or verdict.differing_statement_numbers
         )
         if not verdict.agrees:
             self._log.error(
@@ -98,8 +110,33 @@ class _Verification:
                 orders=verdict.differing_order_count,
                 trial_balance_minor=verdict.trial_balance_minor,
                 unbalanced=list(verdict.unbalanced_entry_ids),
+                statements=list(verdict.differing_statement_numbers),
             )
         yield pb.VerifyBooksResponse(verdict=verdict)
+
+    async def _compare_statements(self) -> None:
+        """Makes the statements of every closed month anew and holds them against those given out."""
+        for close in reversed(await self._months.closes(self._brand_id, MONTHS_MOST)):
+            if close["state"] != CLOSED:
+                continue
+            month = documents.month_of(close["month"])
+            given = {one.payee: one async for one in self._statements.all_of(self._brand_id, month)}
+            try:
+                made = await Statements(
+                    self._statements, self._brand_id, month, close["currency_code"]
+                ).made()
+            except AssertionError:
+                # Entries that do not balance are named already; which statement is wrong is not known.
+                made = []
+            anew = {one.payee: one for one in made}
+            differing = [
+                (given.get(payee) or anew[payee]).statement_number
+                for payee in given.keys() | anew.keys()
+                if given.get(payee) != anew.get(payee)
+            ]
+            self._verdict.statement_count += len(given)
+            named = self._verdict.differing_statement_numbers
+            named.extend(sorted(differing)[: AMOUNTS_LISTED - len(named)])
 
     def _count(self, entries: Sequence[Document]) -> None:
         self._verdict.entry_count += len(entries)

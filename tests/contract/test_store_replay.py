@@ -18,6 +18,8 @@ from chassis.mongo.schema import Schema
 from chassis.times import to_timestamp
 from daogou.commission.v1 import plan_pb2, simulation_pb2, verification_pb2
 from svc_commission.ledger.store_journal import JournalStore
+from svc_commission.month.store_month import MonthStore
+from svc_commission.month.store_statement import StatementStore
 from svc_commission.order import store_order, store_replay
 from svc_commission.order.replay import REPLAYS_MAX, Replays
 from svc_commission.order.store_order import OrderStore, order_key
@@ -255,7 +257,13 @@ async def test_others_have_their_turn_while_thousands_of_orders_are_computed(
     assert len(seen) > 100
     assert max(seen) < BLOCKED_S_MAX, f"the longest block took {max(seen) * 1000:.1f} ms"
     verification = VerificationServicer(
-        OrderStore(database), JournalStore(database), PlanStore(database), store, Replays()
+        OrderStore(database),
+        JournalStore(database),
+        PlanStore(database),
+        store,
+        MonthStore(database),
+        StatementStore(database),
+        Replays(),
     )
     seen.clear()
     async with beside(seen):

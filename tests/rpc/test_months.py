@@ -13,10 +13,11 @@ import grpc
 import pypdfium2
 import pytest
 
-from daogou.commission.v1 import feed_pb2, ledger_pb2, month_pb2, payout_pb2, plan_pb2
+from daogou.commission.v1 import feed_pb2, ledger_pb2, month_pb2, payout_pb2, plan_pb2, verification_pb2
 from daogou.commission.v1.feed_pb2_grpc import FeedServiceStub
 from daogou.commission.v1.month_pb2_grpc import MonthServiceStub
 from daogou.commission.v1.payout_pb2_grpc import PayoutServiceStub
+from daogou.commission.v1.verification_pb2_grpc import VerificationServiceStub
 from daogou.common.v1.channel_pb2 import Channel
 from daogou.common.v1.date_pb2 import Date
 from daogou.members.v1 import handover_pb2
@@ -445,3 +446,34 @@ async def test_statements_are_listed_by_number(running: Running) -> None:
         brand_id=world.brand_id, pool_store_id=world.xintiandi, month=message_of(month)
     )
     assert (await refusal(months_of(world).GetStatement(missing))).reason == "STATEMENT_UNKNOWN"
+
+
+async def test_a_statement_that_is_not_what_the_journal_says_is_found(running: Running) -> None:
+    """Two closed months agree; a fen more in a statement of the first is told, and the one that follows it."""
+    month = mid_month(running)
+    world = await a_world(running, plan=plan_of())
+    await sold(world, 10_000)
+    after_month(running, month)
+    await close(world, month)
+    after_month(running, next_month(month))
+    await close(world, next_month(month))
+    verdict = await verified(world)
+    assert (verdict.agrees, verdict.statement_count) == (True, 2)
+    key = f"{world.brand_id}|{month:%Y-%m}|guide:{world.guides[0]}"
+    statements = running.database("commission")["statements"]
+    statements.update_one({"_id": key}, {"$inc": {"earned_minor": 1, "closing_payable_minor": 1}})
+    verdict = await verified(world)
+    assert not verdict.agrees
+    assert list(verdict.differing_statement_numbers) == [
+        f"{month:%Y-%m}-000001",
+        f"{next_month(month):%Y-%m}-000001",
+    ]
+
+
+async def verified(world: World) -> verification_pb2.BooksVerdict:
+    """What is found when all books are looked at."""
+    verification = VerificationServiceStub(world.admin.channel("commission"))
+    request = verification_pb2.VerifyBooksRequest(brand_id=world.brand_id)
+    told = [one async for one in verification.VerifyBooks(request, metadata=world.admin.metadata, timeout=30)]
+    verdict: verification_pb2.BooksVerdict = told[-1].verdict
+    return verdict

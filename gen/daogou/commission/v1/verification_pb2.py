@@ -28,7 +28,7 @@ from daogou.common.v1 import channel_pb2 as daogou_dot_common_dot_v1_dot_channel
 from daogou.common.v1 import limits_pb2 as daogou_dot_common_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'daogou/commission/v1/verification.proto\x12\x14\x64\x61ogou.commission.v1\x1a!daogou/commission/v1/ledger.proto\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1e\x64\x61ogou/common/v1/channel.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\"A\n\x14VerificationProgress\x12\x13\n\x0borders_done\x18\x01 \x01(\x03\x12\x14\n\x0corders_total\x18\x02 \x01(\x03\"\x9d\x01\n\x0fOrderDifference\x12*\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x19.daogou.common.v1.Channel\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x35\n\x07\x61mounts\x18\x03 \x03(\x0b\x32$.daogou.commission.v1.ComparedAmount\x12\x15\n\runknown_order\x18\x04 \x01(\x08\"\xa2\x01\n\x0c\x42ooksVerdict\x12\x0e\n\x06\x61grees\x18\x01 \x01(\x08\x12\x13\n\x0border_count\x18\x02 \x01(\x03\x12\x1d\n\x15\x64iffering_order_count\x18\x03 \x01(\x03\x12\x1b\n\x13trial_balance_minor\x18\x04 \x01(\x03\x12\x13\n\x0b\x65ntry_count\x18\x05 \x01(\x03\x12\x1c\n\x14unbalanced_entry_ids\x18\x06 \x03(\t\"0\n\x12VerifyBooksRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\"\xd1\x01\n\x13VerifyBooksResponse\x12>\n\x08progress\x18\x01 \x01(\x0b\x32*.daogou.commission.v1.VerificationProgressH\x00\x12;\n\ndifference\x18\x02 \x01(\x0b\x32%.daogou.commission.v1.OrderDifferenceH\x00\x12\x35\n\x07verdict\x18\x03 \x01(\x0b\x32\".daogou.commission.v1.BooksVerdictH\x00\x42\x06\n\x04part2\x87\x01\n\x13VerificationService\x12p\n\x0bVerifyBooks\x12(.daogou.commission.v1.VerifyBooksRequest\x1a).daogou.commission.v1.VerifyBooksResponse\"\n\x8a\xb5\x18\x06\n\x02\x01\x04\x10\x02\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'daogou/commission/v1/verification.proto\x12\x14\x64\x61ogou.commission.v1\x1a!daogou/commission/v1/ledger.proto\x1a\x1d\x64\x61ogou/common/v1/access.proto\x1a\x1e\x64\x61ogou/common/v1/channel.proto\x1a\x1d\x64\x61ogou/common/v1/limits.proto\"A\n\x14VerificationProgress\x12\x13\n\x0borders_done\x18\x01 \x01(\x03\x12\x14\n\x0corders_total\x18\x02 \x01(\x03\"\x9d\x01\n\x0fOrderDifference\x12*\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x19.daogou.common.v1.Channel\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x35\n\x07\x61mounts\x18\x03 \x03(\x0b\x32$.daogou.commission.v1.ComparedAmount\x12\x15\n\runknown_order\x18\x04 \x01(\x08\"\xe0\x01\n\x0c\x42ooksVerdict\x12\x0e\n\x06\x61grees\x18\x01 \x01(\x08\x12\x13\n\x0border_count\x18\x02 \x01(\x03\x12\x1d\n\x15\x64iffering_order_count\x18\x03 \x01(\x03\x12\x1b\n\x13trial_balance_minor\x18\x04 \x01(\x03\x12\x13\n\x0b\x65ntry_count\x18\x05 \x01(\x03\x12\x1c\n\x14unbalanced_entry_ids\x18\x06 \x03(\t\x12\x17\n\x0fstatement_count\x18\x07 \x01(\x03\x12#\n\x1b\x64iffering_statement_numbers\x18\x08 \x03(\t\"0\n\x12VerifyBooksRequest\x12\x1a\n\x08\x62rand_id\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01\x10\x01\"\xd1\x01\n\x13VerifyBooksResponse\x12>\n\x08progress\x18\x01 \x01(\x0b\x32*.daogou.commission.v1.VerificationProgressH\x00\x12;\n\ndifference\x18\x02 \x01(\x0b\x32%.daogou.commission.v1.OrderDifferenceH\x00\x12\x35\n\x07verdict\x18\x03 \x01(\x0b\x32\".daogou.commission.v1.BooksVerdictH\x00\x42\x06\n\x04part2\x87\x01\n\x13VerificationService\x12p\n\x0bVerifyBooks\x12(.daogou.commission.v1.VerifyBooksRequest\x1a).daogou.commission.v1.VerifyBooksResponse\"\n\x8a\xb5\x18\x06\n\x02\x01\x04\x10\x02\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,11 +44,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERDIFFERENCE']._serialized_start=262
   _globals['_ORDERDIFFERENCE']._serialized_end=419
   _globals['_BOOKSVERDICT']._serialized_start=422
-  _globals['_BOOKSVERDICT']._serialized_end=584
-  _globals['_VERIFYBOOKSREQUEST']._serialized_start=586
-  _globals['_VERIFYBOOKSREQUEST']._serialized_end=634
-  _globals['_VERIFYBOOKSRESPONSE']._serialized_start=637
-  _globals['_VERIFYBOOKSRESPONSE']._serialized_end=846
-  _globals['_VERIFICATIONSERVICE']._serialized_start=849
-  _globals['_VERIFICATIONSERVICE']._serialized_end=984
+  _globals['_BOOKSVERDICT']._serialized_end=646
+  _globals['_VERIFYBOOKSREQUEST']._serialized_start=648
+  _globals['_VERIFYBOOKSREQUEST']._serialized_end=696
+  _globals['_VERIFYBOOKSRESPONSE']._serialized_start=699
+  _globals['_VERIFYBOOKSRESPONSE']._serialized_end=908
+  _globals['_VERIFICATIONSERVICE']._serialized_start=911
+  _globals['_VERIFICATIONSERVICE']._serialized_end=1046
 # @@protoc_insertion_point(module_scope)

@@ -96,6 +96,8 @@ class BooksVerdict(_message.Message):
     TRIAL_BALANCE_MINOR_FIELD_NUMBER: _builtins.int
     ENTRY_COUNT_FIELD_NUMBER: _builtins.int
     UNBALANCED_ENTRY_IDS_FIELD_NUMBER: _builtins.int
+    STATEMENT_COUNT_FIELD_NUMBER: _builtins.int
+    DIFFERING_STATEMENT_NUMBERS_FIELD_NUMBER: _builtins.int
     agrees: _builtins.bool
     """Whether there is nothing to be said against the books."""
     order_count: _builtins.int
@@ -108,9 +110,17 @@ class BooksVerdict(_message.Message):
     """
     entry_count: _builtins.int
     """Entries in the journal, those that are of no order among them."""
+    statement_count: _builtins.int
+    """Statements of closed months that were made anew from the journal and compared."""
     @_builtins.property
     def unbalanced_entry_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Entries that do not sum to zero: the first 100."""
+
+    @_builtins.property
+    def differing_statement_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of them, those that are not as they were given out, or should not be there: the
+        first 100 by number.
+        """
 
     def __init__(
         self,
@@ -121,10 +131,12 @@ class BooksVerdict(_message.Message):
         trial_balance_minor: _builtins.int = ...,
         entry_count: _builtins.int = ...,
         unbalanced_entry_ids: _abc.Iterable[_builtins.str] | None = ...,
+        statement_count: _builtins.int = ...,
+        differing_statement_numbers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "differing_order_count", b"differing_order_count", "entry_count", b"entry_count", "order_count", b"order_count", "trial_balance_minor", b"trial_balance_minor", "unbalanced_entry_ids", b"unbalanced_entry_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "differing_order_count", b"differing_order_count", "differing_statement_numbers", b"differing_statement_numbers", "entry_count", b"entry_count", "order_count", b"order_count", "statement_count", b"statement_count", "trial_balance_minor", b"trial_balance_minor", "unbalanced_entry_ids", b"unbalanced_entry_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
