@@ -449,7 +449,7 @@ async def test_statements_are_listed_by_number(running: Running) -> None:
 
 
 async def test_a_statement_that_is_not_what_the_journal_says_is_found(running: Running) -> None:
-    """Two closed months agree; a fen more in a statement of the first is told, and the one that follows it."""
+    """Two closed months agree; a fen more in a statement of the first is told, and the one after it too."""
     month = mid_month(running)
     world = await a_world(running, plan=plan_of())
     await sold(world, 10_000)
