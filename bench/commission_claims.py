@@ -59,20 +59,20 @@ FULL: Final = Size(
     lease_s=10.0,
 )
 QUICK: Final = Size(
-    members=2000,
+    members=1000,
     rounds=3,
-    calls=3,
-    trial_calls=3,
-    at_once=(4,),
+    calls=2,
+    trial_calls=2,
+    at_once=(2,),
     naive_events=60,
     naive_at_once=(8,),
     small=1000,
     large=10_000,
-    flat_rounds=3,
+    flat_rounds=2,
     flat_calls=1,
     payees=7_139,
     entries=200_000,
-    lease_s=4.0,
+    lease_s=8.0,
 )
 SOAK_LARGE: Final = 1_000_000
 
