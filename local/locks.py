@@ -41,7 +41,12 @@ class Lock:
         return ["pyproject.toml", *options]
 
 
-LOCKS = (Lock("base"), Lock("dev", extras=("dev",), constraint="base"), Lock("uv"))
+LOCKS = (
+    Lock("base"),
+    Lock("vision", extras=("vision",), constraint="base"),
+    Lock("dev", extras=("vision", "zoo", "dev"), constraint="vision"),
+    Lock("uv"),
+)
 
 
 class CompileFailed(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -223,6 +224,7 @@ async def _serve(service: Service[S], config: S) -> None:
                 )
             server.add_insecure_port(config.listen)
             await server.start()
+            _collect_seldom()
             await ready.set("", _SERVING)
             log.info("serving", listen=config.listen, metrics=config.metrics_listen)
             await stop.wait()
@@ -232,6 +234,17 @@ async def _serve(service: Service[S], config: S) -> None:
             wrapping.end_streams()
             await server.stop(config.grace_s)
     log.info("stopped")
+
+
+def _collect_seldom() -> None:
+    """Looks for garbage in cycles less often, and never among what the service was made of.
+
+    A request makes thousands of objects and hardly a cycle: to look through all that lives every 700 of them
+    costs a tenth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 async def _schema_ready(service: Service[S], config: S, database: Database, stop: asyncio.Event) -> bool:

@@ -7,9 +7,9 @@ it is for; statements are made from a journal in which nothing of the month is w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -19,6 +19,7 @@ from chassis import crash, logs
 from chassis.clock import Now
 from chassis.errors import Conflict, DaogouError, Refused
 from chassis.ids import new_id
+from chassis.mongo import failures
 from chassis.mongo.connection import Document
 from daogou.commission.v1 import month_pb2 as pb
 from svc_commission.members_client import BrandFacts, MembersClient
@@ -97,9 +98,10 @@ class Closing:
         hold = _Hold(parts.months, brand_id, month, parts.leases.lease_s)
         await hold.kept()
         run = _Run(parts, hold.kept, brand_id, month, facts)
-        for steps in (run.wait, run.relay, run.confirm, run.rate, run.move, run.state, run.check):
-            async for progress in steps():
-                yield progress
+        async with hold.renewed():
+            for steps in (run.wait, run.relay, run.confirm, run.rate, run.move, run.state, run.check):
+                async for progress in steps():
+                    yield progress
 
     async def confirmed(self, brand_id: str, month: date) -> None:
         """Confirms what is due within a month that is open still, as the round that does it may be late."""
@@ -112,7 +114,7 @@ class Closing:
         """Goes on with closes that nobody goes on with."""
         for brand_id, month in await self._parts.months.abandoned():
             try:
-                async with aclosing(self.run(brand_id, month)) as steps:
+                async with contextlib.aclosing(self.run(brand_id, month)) as steps:
                     async for _ in steps:
                         pass
             except DaogouError as error:
@@ -141,6 +143,28 @@ class _Hold:
                 raise Conflict("MONTH_BEING_CLOSED", "another call is at it", retry_after_s=self._lease_s)
             self._lease = Lease(self._month, asked_s + self._lease_s)
         return self._lease
+
+    @contextlib.asynccontextmanager
+    async def renewed(self) -> AsyncIterator[None]:
+        """Keeps it within the block: the database alone may take longer over a step than a lease lasts."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / 5)
+            try:
+                await self.kept()
+            except Conflict:
+                return  # Whoever writes next is told.
+            except Exception as error:
+                if failures.as_error(error) is None:
+                    raise
+                # The database is away for a moment: the lease lasts longer than that, or is lost.
 
 
 class _Run:

@@ -12,9 +12,10 @@ from datetime import datetime
 
 from pymongo.errors import DuplicateKeyError
 
-from chassis.mongo.connection import Database, Document, aggregated
+from chassis.mongo.connection import Database, Document, aggregated, within
 from chassis.mongo.schema import Index
 from svc_commission.month.owner_sales import LATE_DUE
+from svc_commission.month.store_statement import SUMS_S_MAX
 
 INDEXES = (
     Index("orders", "owner_sales", [("brand_id", 1), ("owner_sales.month", 1), ("attribution.owner", 1)]),
@@ -45,7 +46,9 @@ class OwnerSalesStore:
             "sales_minor": "$amount_minor",
             "latest_minor": "$amount_minor",
         }
-        await aggregated(self._orders, [*_sums(brand_id, month, None), {"$project": fields}, kept])
+        # Of a million orders it takes longer than a call may.
+        with within(SUMS_S_MAX):
+            await aggregated(self._orders, [*_sums(brand_id, month, None), {"$project": fields}, kept])
 
     async def find_many(self, brand_id: str, month: str, owners: Sequence[str]) -> dict[str, Document]:
         """The sums of a closed month by owner; of those who have one."""

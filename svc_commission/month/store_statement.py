@@ -15,7 +15,7 @@ from pymongo.errors import BulkWriteError
 
 from chassis.errors import NotFound
 from chassis.mongo import failures
-from chassis.mongo.connection import Database, Document, aggregated
+from chassis.mongo.connection import Collection, Database, Document, aggregated, within
 from chassis.mongo.schema import Index
 from svc_commission.order.documents import month_of, month_text
 from svc_commission.rules.order import Account
@@ -28,6 +28,7 @@ INDEXES = (
     Index("worked_minutes", "by_store", [("brand_id", 1), ("month", 1), ("store_id", 1)]),
 )
 _OWED: Final = [account.value for account in ACCOUNTS]
+SUMS_S_MAX: Final = 600.0
 _SUMMED: Final = (
     *("opening_payable_minor", "opening_held_minor", "earned_minor", "clawed_back_minor", "adjusted_minor"),
     *("pool_shared_minor", "opening_balance_minor", "written_off_minor", "paid_out_minor"),
@@ -47,15 +48,14 @@ class StatementStore:
         """What was posted in a month by payee: `{_id: payee, sums: [{account, kind, amount_minor}],
         entry_count}`, in order of payees; under the payee "" what was posted on all other accounts.
         """
-        postings = "$postings"
         first = {"$eq": ["$place", {"$indexOfArray": ["$payees", "$postings.payee"]}]}
         owed = {"$in": ["$postings.account", _OWED]}
-        return await aggregated(
+        return await _sums(
             self._journal,
             [
                 {"$match": {"brand_id": brand_id, "posting_month": month_text(month)}},
                 {"$project": {"postings": 1, "payees": "$postings.payee"}},
-                {"$unwind": {"path": postings, "includeArrayIndex": "place"}},
+                {"$unwind": {"path": "$postings", "includeArrayIndex": "place"}},
                 {
                     "$group": {
                         "_id": {
@@ -88,7 +88,7 @@ class StatementStore:
         self, brand_id: str, month: date, criteria: Mapping[str, Any]
     ) -> dict[tuple[Account, str], int]:
         """What became owed in a month, by account, to the payees who meet a condition."""
-        found = await aggregated(
+        found = await _sums(
             self._journal,
             [
                 {
@@ -142,7 +142,7 @@ class StatementStore:
     async def totals(self, brand_id: str, month: date) -> Document:
         """How many statements a month has, and the sums of their amounts by name."""
         group = {name: {"$sum": f"${name}"} for name in _SUMMED}
-        found = await aggregated(
+        found = await _sums(
             self._statements,
             [
                 {"$match": {"brand_id": brand_id, "month": month_text(month)}},
@@ -203,6 +203,12 @@ class StatementStore:
         async for one in self._worked.find({"brand_id": brand_id, "month": month_text(month)}):
             found.setdefault(one["store_id"], {})[one["guide_id"]] = one["minutes"]
         return found
+
+
+async def _sums(collection: Collection, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
+    """An aggregation over a whole month, of millions of entries perhaps: it may take longer than any call."""
+    with within(SUMS_S_MAX):
+        return await aggregated(collection, pipeline)
 
 
 def _document(statement: Statement) -> Document:

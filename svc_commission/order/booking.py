@@ -26,7 +26,7 @@ from svc_commission.order.attributor import Attributor
 from svc_commission.order.store_first_purchase import FirstPurchaseStore
 from svc_commission.order.store_order import CONFIRM_DUE, CONFIRM_TIME, STUCK_SINCE, OrderStore, fits
 from svc_commission.plan.store_plan import PlanStore
-from svc_commission.rules import order
+from svc_commission.rules import hold, order
 from svc_commission.rules.plan import Plan
 
 _NOTED = crash.point("first_purchases_noted")
@@ -42,12 +42,14 @@ REFUND_EXCESS = Counter(
 class Draft:
     """An order on its way to being written, its `rev` raised.
 
-    `causes`: what the entries name that follow; none: all events of the order. `too_large`: it was not
-    written, as the database would not take it.
+    `causes`: what the entries name that follow; none: all events of the order. `moves`: whether anything
+    happened by which its amounts may change. `too_large`: it was not written, as the database would not take
+    it.
     """
 
     document: Document
     causes: list[str] = field(default_factory=list)
+    moves: bool = True
     too_large: bool = False
 
 
@@ -117,6 +119,8 @@ class Booking:
             return set()
         plans = await self._plans.plans(brand_id)
         orders = [draft.document for draft in drafts]
+        for draft in drafts:
+            draft.moves = draft.moves or draft.document["attribution"] is None
         await self._attributor.attribute(brand_id, orders, plans, facts, now)
         for document in orders:
             identities.settle(document, now)
@@ -170,6 +174,9 @@ def _book(draft: Draft, plans: Sequence[Plan], batch: str, now: datetime, first_
     document.pop("relay", None)
     if document["attribution"] is None:
         return
+    if not draft.moves and "confirmed_through_time" not in document:
+        _wait_anew(document, plans)
+        return
     attribution = documents.attribution_of(document["attribution"])
     plan = next((plan for plan in plans if plan.plan_id == attribution.plan_id), None)
     events = [documents.event_of(event) for event in document["events"]]
@@ -195,6 +202,23 @@ def _book(draft: Draft, plans: Sequence[Plan], batch: str, now: datetime, first_
         "entries": documents.entry_documents(document, attribution, new, causes, now, first_open),
         "credits": counted,
     }
+
+
+def _wait_anew(document: Document, plans: Sequence[Plan]) -> None:
+    """Sets anew for how long an order is held of which nothing but the way of the goods has become known.
+
+    Nothing of it has been confirmed, so its books stay what they are, and need not be made anew.
+    """
+    plan = next((plan for plan in plans if plan.plan_id == document["attribution"]["plan_id"]), None)
+    held = plan.holds.get(document["channel"]) if plan else None
+    if held is None:
+        return
+    events = [documents.movement_of(event) for event in document["events"]]
+    ready = hold.confirm_time(events, held)
+    for name in (CONFIRM_TIME, CONFIRM_DUE):
+        _set_or_remove(document, name, ready)
+    if STUCK_SINCE in document:
+        _set_or_remove(document, STUCK_SINCE, hold.stuck_time(events, held))
 
 
 def _set_or_remove(document: Document, name: str, time: datetime | None) -> None:

@@ -128,6 +128,11 @@ def event_of(document: Document) -> Event:
     )
 
 
+def movement_of(document: Document) -> Event:
+    """A stored event as far as it tells when what happened: without its lines."""
+    return Event(document["event_id"], Kind(document["kind"]), document["happened_time"])
+
+
 def circumstances_of(document: Mapping[str, Any]) -> Circumstances:
     """What else an order's books depend on: of an order, or of an entry as it was then."""
     return Circumstances(

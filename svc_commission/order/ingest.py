@@ -30,7 +30,7 @@ from svc_commission.order.store_order import (
 )
 from svc_commission.rules import admission, feed
 from svc_commission.rules.admission import Admission
-from svc_commission.rules.event import Event, Kind
+from svc_commission.rules.event import MONEY, Event, Kind
 from svc_commission.rules.feed import Source
 
 EVENTS_MAX = 1000
@@ -195,7 +195,8 @@ class Ingest:
         """The order with its new events admitted, not yet attributed or booked."""
         document = stored or _new_order(brand_id, key, events[0].message, now)
         hashes = {event["event_id"]: bytes(event["body_hash"]) for event in document["events"]}
-        draft = _Draft({**document, "rev": document["rev"] + 1, "events": list(document["events"])})
+        changed = {**document, "rev": document["rev"] + 1, "events": list(document["events"])}
+        draft = _Draft(changed, moves=False)
         for one in events:
             placed_time = from_timestamp(one.message.order_placed_time)
             try:
@@ -215,6 +216,7 @@ class Ingest:
                 hashes[one.event_id] = one.body_hash
                 draft.added.append(one)
                 draft.causes.append(one.event_id)
+                draft.moves = draft.moves or one.document["kind"] in MONEY
                 draft.document["events"].append({**one.document, "rev": draft.document["rev"]})
         return draft
 

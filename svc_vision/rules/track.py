@@ -227,7 +227,9 @@ def liveness_of(frames: Sequence[Frame], policy: TrackPolicy) -> Liveness:
 
 
 def _attempts(track: Track, frame: Frame) -> int:
-    return 0 if track.began_ms is None else (frame.captured_ms - track.began_ms) // ATTEMPT_MS + 1
+    if track.began_ms is None:
+        return 0
+    return min((frame.captured_ms - track.began_ms) // ATTEMPT_MS + 1, ATTEMPTS_MAX)
 
 
 def _voided(track: Track, frame: Frame, reason: Reason) -> tuple[Track, Finding]:
@@ -237,13 +239,13 @@ def _voided(track: Track, frame: Frame, reason: Reason) -> tuple[Track, Finding]
 
 def _judged(track: Track, frame: Frame, policy: TrackPolicy) -> tuple[Track, Finding]:
     attempts = _attempts(track, frame)
-    used_up = attempts > ATTEMPTS_MAX
+    used_up = track.began_ms is None or frame.captured_ms - track.began_ms >= ATTEMPT_MS * ATTEMPTS_MAX
     recent = [one for one in track.frames if frame.captured_ms - one.captured_ms <= AGREEMENT_MS]
     names = {one.person_id for one in recent}
     agreed = len(recent) >= AGREEING_FRAMES and names == {frame.person_id} and frame.person_id != ""
     liveness = liveness_of(track.frames, policy) if agreed else Liveness.UNKNOWN
     sequences = tuple(one.sequence for one in recent) if agreed else ()
-    shown = Finding(Outcome.NOT_YET, Reason.NONE, "", liveness, min(attempts, ATTEMPTS_MAX), sequences)
+    shown = Finding(Outcome.NOT_YET, Reason.NONE, "", liveness, attempts, sequences)
     if agreed and not used_up and liveness is Liveness.LIVE:
         found = replace(shown, outcome=Outcome.IDENTIFIED, person_id=frame.person_id)
         return replace(track, settled=True), found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from svc_commission.rules.order import Account, Books, Target
 from svc_commission.rules.plan import Match, PayeeRole, Plan, Rule, Share
 from svc_commission.rules.posting import PostingKind
 from svc_commission.rules.sales_credit import BRAND, Amounts, Role, Subject
-from tests.strategies import History, arrivals, held_histories, histories, paid_histories
+from tests.strategies import History, arrivals, held_histories, histories, paid_histories, times
 from tests.unit import order_laws as laws
 
 
@@ -335,3 +336,16 @@ def test_without_a_plan_a_sale_is_credited_and_nothing_is_owed() -> None:
 def test_the_first_matching_rule_of_the_plan_decides_each_line() -> None:
     """Shoes earn by the rule for shoes, all else by the rule for the rest."""
     assert [line.rule.rule_id for line in books(PAID).lines if line.rule] == ["shoes", "rest"]
+
+
+@given(paid_histories(), st.sampled_from([Kind.PLACED, Kind.SHIPPED, Kind.RECEIVED]), st.data())
+def test_what_moves_no_money_changes_no_amount_before_anything_is_confirmed(
+    history: History, kind: Kind, data: st.DataObject
+) -> None:
+    """So the books need not be made anew for it: it decides for how long is held, and nothing else."""
+    waiting = dataclasses.replace(history, around=dataclasses.replace(history.around, confirmed_through=None))
+    moved = Event("more", kind, data.draw(times(history.attribution.time_zone)))
+    before, after = laws.books_of(waiting), laws.books_of(waiting.of([*history.events, moved]))
+    assert (before.targets, before.lines) == (after.targets, after.lines)
+    assert before.owner_sales == after.owner_sales
+    assert before.sales_credits.each() == after.sales_credits.each()
