@@ -25,7 +25,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from bench import floors
 from chassis import logs
 from chassis.rpc.identity import KeySet, TokenVerifier
-from chassis.rpc.server import Wrapping
+from chassis.rpc.life import Wrapping
 from chassis.settings import ServiceSettings
 from daogou.members import v1
 from daogou.members.v1.directory_pb2 import (
@@ -85,7 +85,7 @@ def _contracts() -> Iterator[Callable[[object, Any], None]]:
 
 
 def _ours(jwks_file: Path) -> grpc.aio.Server:
-    """The service as `chassis.rpc.server` puts it together, with nothing behind it."""
+    """The service as `chassis.rpc.life` puts it together, with nothing behind it."""
     config = ServiceSettings(
         listen="127.0.0.1:0",
         health_listen="127.0.0.1:0",

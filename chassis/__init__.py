@@ -1,4 +1,4 @@
 """What every service shares: settings, logs, errors, audit, time, sealing; gRPC in `rpc`, MongoDB in `mongo`.
 
-Imports no service. Read `errors` first, then `rpc.server`.
+Imports no service. Read `errors` first, then `rpc.life`.
 """

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis import crash
 
-S = TypeVar("S", bound="ServiceSettings")
+S = TypeVar("S", bound="ServerSettings")
 
 
 def _host_and_port(value: str) -> str:
@@ -24,8 +24,11 @@ def _host_and_port(value: str) -> str:
 Address = Annotated[str, AfterValidator(_host_and_port)]
 
 
-class ServiceSettings(BaseSettings):
-    """What every service needs. Names in the environment are DAOGOU_ and the field's name in capitals."""
+class ServerSettings(BaseSettings):
+    """What every process needs that serves gRPC.
+
+    Names in the environment are DAOGOU_ and the field's name in capitals.
+    """
 
     model_config = SettingsConfigDict(env_prefix="DAOGOU_", extra="ignore", populate_by_name=True)
 
@@ -36,18 +39,9 @@ class ServiceSettings(BaseSettings):
     metrics_listen: Address
     """Where Prometheus scrapes, over HTTP."""
 
-    mongodb_uri: str = Field(validation_alias="MONGODB_URI")
-    mongo_driver: Literal["motor", "pymongo"] = "motor"
-    mongo_database: str = ""
-    """Name of the database. Empty: daogou_ and the service's name."""
-    migrate_on_start: bool = False
-    """Build indexes at start instead of in a job before the rollout. For one machine only."""
-
     jwks_file: FilePath
     """Public keys that callers' tokens are signed with, as a JSON Web Key Set. Read again when it changes."""
     token_audience: str = "daogou"
-    service_key_file: FilePath
-    """Private JSON Web Key with which this service signs its own SERVICE tokens."""
 
     drain_s: float = Field(default=5.0, ge=0, le=300)
     """How long to go on serving after NOT_SERVING was announced."""
@@ -90,6 +84,19 @@ class ServiceSettings(BaseSettings):
         if crash_at:
             crash.parsed(crash_at)
         return crash_at
+
+
+class ServiceSettings(ServerSettings):
+    """What every service with a database needs beside it."""
+
+    mongodb_uri: str = Field(validation_alias="MONGODB_URI")
+    mongo_driver: Literal["motor", "pymongo"] = "motor"
+    mongo_database: str = ""
+    """Name of the database. Empty: daogou_ and the service's name."""
+    migrate_on_start: bool = False
+    """Build indexes at start instead of in a job before the rollout. For one machine only."""
+    service_key_file: FilePath
+    """Private JSON Web Key with which this service signs its own SERVICE tokens."""
 
 
 def load(settings_class: type[S]) -> S:

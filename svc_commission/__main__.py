@@ -16,7 +16,8 @@ from chassis.mongo import outbox
 from chassis.mongo.schema import Schema
 from chassis.rpc import client, limits, server
 from chassis.rpc.cursors import Cursors
-from chassis.rpc.server import Registration, Service, Surroundings
+from chassis.rpc.life import Registration
+from chassis.rpc.server import Service, Surroundings
 from chassis.sealing import Sealer
 from chassis.settings import ServiceSettings
 from daogou.commission.v1 import (

@@ -12,7 +12,8 @@ from chassis.audit import Audit
 from chassis.ids import new_id
 from chassis.mongo.schema import Schema
 from chassis.rpc import server
-from chassis.rpc.server import Registration, Service, Surroundings
+from chassis.rpc.life import Registration
+from chassis.rpc.server import Service, Surroundings
 from chassis.sealing import KeyRing, Sealer
 from chassis.settings import ServiceSettings
 from daogou.members.v1.activity_pb2_grpc import add_ActivityServiceServicer_to_server as add_activity

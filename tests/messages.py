@@ -69,7 +69,9 @@ def path_of(method: MethodDescriptor) -> str:
 
 
 def service_of(method: MethodDescriptor) -> str:
-    """The service that answers it: members for daogou.members.v1."""
+    """The process that answers it: members for daogou.members.v1."""
+    if method.containing_service.name == "EmbedderService":
+        return "embedder"
     return method.containing_service.file.package.split(".")[1]
 
 

@@ -1,7 +1,7 @@
 """What happens around every call, one idea each. Handlers are wrapped once, when a servicer is added.
 
 grpc.aio asks its own interceptors again on every call; wrapping the handler instead leaves nothing to look
-up while a call runs. `chassis.rpc.server` composes them: outermost first, `observed`, `answered`,
+up while a call runs. `chassis.rpc.life` composes them: outermost first, `observed`, `answered`,
 `limited`, `timed`, `decoded`, `admitted`, `checked`. Those of streams alone stand in `chassis.rpc.streams`.
 """
 

@@ -1,19 +1,16 @@
 """A month's statements as CSV, and the export that payroll pays from. Made and sent piece by piece.
 
-UTF-8 with a byte order mark, without which Excel reads Chinese as something else; lines end in CR LF.
-Amounts are in the currency's own unit with as many digits as it has, a point before them, and no grouping:
-`-1234.56` CNY, `-1234` JPY.
+Written as `chassis.csv_pieces` writes all tables. Amounts are in the currency's own unit with as many digits
+as it has, a point before them, and no grouping: `-1234.56` CNY, `-1234` JPY.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from svc_commission.month.plain import plain
+from chassis.csv_pieces import csv_pieces, text_cell
 from svc_commission.rules.attribution import guide_of
 from svc_commission.rules.currency import major_text
 from svc_commission.rules.statement import Statement
@@ -29,12 +26,6 @@ to payable; all others change what is owed, and opening, changes and closing add
 PAYROLL_COLUMNS: Final = ("statement_number", "employee_id", "name", "store_name", "amount", "currency_code")
 """`employee_id` is the guide's id. One row for each guide to whom something is payable."""
 
-_BOM: Final = "\ufeff"
-_PIECE_CHARACTERS: Final = 48 * 1024
-_TEXT_MAX: Final = 200
-# What Excel, LibreOffice and WPS take for the beginning of a formula, in both widths.
-_FORMULA: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-
 
 @dataclass(frozen=True, slots=True)
 class NamedStatement:
@@ -47,35 +38,14 @@ class NamedStatement:
 
 async def statement_csv(rows: AsyncIterable[NamedStatement]) -> AsyncIterator[bytes]:
     """The statements, a row each, under STATEMENT_COLUMNS, in pieces of about 64 KiB."""
-    async for piece in _pieces(STATEMENT_COLUMNS, rows, _statement_row):
+    async for piece in csv_pieces(STATEMENT_COLUMNS, rows, _statement_row):
         yield piece
 
 
 async def payroll_csv(rows: AsyncIterable[NamedStatement]) -> AsyncIterator[bytes]:
     """What is to be paid to whom, under PAYROLL_COLUMNS: to guides, where more than 0 is payable."""
-    async for piece in _pieces(PAYROLL_COLUMNS, rows, _payroll_row):
+    async for piece in csv_pieces(PAYROLL_COLUMNS, rows, _payroll_row):
         yield piece
-
-
-async def _pieces(
-    columns: Sequence[str],
-    rows: AsyncIterable[NamedStatement],
-    cells_of: Callable[[NamedStatement], Sequence[str] | None],
-) -> AsyncIterator[bytes]:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    text.write(_BOM)
-    writer.writerow(columns)
-    async for row in rows:
-        cells = cells_of(row)
-        if cells is not None:
-            writer.writerow(cells)
-        if text.tell() >= _PIECE_CHARACTERS:
-            yield text.getvalue().encode()
-            text.seek(0)
-            text.truncate()
-    if text.tell():
-        yield text.getvalue().encode()
 
 
 def _statement_row(row: NamedStatement) -> Sequence[str]:
@@ -86,8 +56,8 @@ def _statement_row(row: NamedStatement) -> Sequence[str]:
         *(one.written_off_minor, one.paid_out_minor, one.closing_payable_minor, one.closing_held_minor),
     )
     return (
-        *(_text(one.statement_number), f"{one.month:%Y-%m}", _text(one.payee)),
-        *(_text(row.payee_name), _text(row.store_name), one.currency_code),
+        *(text_cell(one.statement_number), f"{one.month:%Y-%m}", text_cell(one.payee)),
+        *(text_cell(row.payee_name), text_cell(row.store_name), one.currency_code),
         *(major_text(amount, one.currency_code) for amount in amounts),
         str(one.entry_count),
     )
@@ -99,12 +69,6 @@ def _payroll_row(row: NamedStatement) -> Sequence[str] | None:
     if not guide_id or one.closing_payable_minor <= 0:
         return None
     return (
-        *(_text(one.statement_number), _text(guide_id), _text(row.payee_name), _text(row.store_name)),
+        *(text_cell(text) for text in (one.statement_number, guide_id, row.payee_name, row.store_name)),
         *(major_text(one.closing_payable_minor, one.currency_code), one.currency_code),
     )
-
-
-def _text(value: str) -> str:
-    """A cell that is text in every program that opens it, and never a formula."""
-    line = plain(value, _TEXT_MAX)
-    return f"'{line}" if line.startswith(_FORMULA) else line

@@ -18,7 +18,7 @@ from typing import Final
 
 import typst
 
-from svc_commission.month.plain import plain
+from chassis.plain import plain
 from svc_commission.rules.attribution import guide_of
 from svc_commission.rules.currency import major_text
 from svc_commission.rules.order import Account

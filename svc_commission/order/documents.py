@@ -11,7 +11,7 @@ from typing import Any
 from chassis.errors import Violation
 from chassis.mongo.connection import Document
 from chassis.sealing import Sealer
-from chassis.times import EPOCH, from_timestamp
+from chassis.times import from_timestamp
 from daogou.commission.v1.order_event_pb2 import OrderEvent, OrderEventKind
 from daogou.common.v1.channel_pb2 import Channel
 from svc_commission.rules import admission
@@ -35,23 +35,19 @@ def channel_name(channel: Channel.ValueType) -> str:
 
 def event_problems(message: OrderEvent, prefix: str) -> list[Violation]:
     """What the rules say against an event, as far as its kind and channel are known values."""
-    if message.kind not in _KINDS or message.channel not in _CHANNELS:
+    kind, channel = _KINDS.get(message.kind), message.channel
+    if kind is None or channel not in _CHANNELS:
         return []
-    event = Event(
-        event_id=message.event_id,
-        kind=_KINDS[message.kind],
-        happened_time=EPOCH,
-        lines=tuple(
-            Line(line.line_id, line.sku_id, line.category_id, line.quantity, line.list_minor, line.paid_minor)
-            for line in message.lines
-        ),
-        refund_lines=tuple(
-            RefundLine(line.line_id, line.refunded_minor, line.quantity) for line in message.refund_lines
-        ),
-        goodwill_minor=message.goodwill_minor,
+    found = admission.problems(
+        kind,
+        # A copy is a list, which is gone through faster.
+        [line.line_id for line in message.lines[:]],
+        [line.line_id for line in message.refund_lines[:]],
+        message.goodwill_minor,
+        channel=channel_name(channel),
+        shop_id=message.shop_id,
+        selling_store_id=message.selling_store_id,
     )
-    channel = channel_name(message.channel)
-    found = admission.problems(event, channel, message.shop_id, message.selling_store_id)
     return [Violation(f"{prefix}{one.field}", one.description) for one in found]
 
 

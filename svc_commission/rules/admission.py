@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,29 +26,35 @@ class Admission(enum.StrEnum):
     CHANGED = "CHANGED"
 
 
-def problems(event: Event, channel: str, shop_id: str, selling_store_id: str) -> list[Violation]:
-    """What is wrong with an event whatever the order and the time."""
+def problems(
+    kind: Kind,
+    line_ids: Sequence[str],
+    refund_line_ids: Sequence[str],
+    goodwill_minor: int,
+    *,
+    channel: str,
+    shop_id: str,
+    selling_store_id: str,
+) -> list[Violation]:
+    """What is wrong with an event whatever the order and the time. Ids: of its lines, as they stand in it."""
     found = []
     if channel in FLAGSHIP_CHANNELS and not shop_id:
         found.append(Violation("shop_id", "is required on this channel: it names the flagship"))
     elif not shop_id and not selling_store_id:
         found.append(Violation("selling_store_id", "is required where no shop_id says who sold"))
-    has_lines = event.kind in (Kind.PLACED, Kind.PAID)
-    if event.lines and not has_lines:
+    if line_ids and kind not in (Kind.PLACED, Kind.PAID):
         found.append(Violation("lines", "come with PLACED and PAID events alone"))
-    if event.kind is Kind.PAID and not event.lines:
+    if kind is Kind.PAID and not line_ids:
         found.append(Violation("lines", "are required: what was paid for which line"))
-    if (event.refund_lines or event.goodwill_minor) and event.kind is not Kind.REFUNDED:
+    if (refund_line_ids or goodwill_minor) and kind is not Kind.REFUNDED:
         found.append(Violation("refund_lines", "and goodwill_minor come with REFUNDED events alone"))
-    for name, ids in (
-        ("lines", [line.line_id for line in event.lines]),
-        ("refund_lines", [line.line_id for line in event.refund_lines]),
-    ):
-        found += [
-            Violation(f"{name}[{index}].line_id", "names an earlier line of the event")
-            for index, line_id in enumerate(ids)
-            if line_id in ids[:index]
-        ]
+    for name, ids in (("lines", line_ids), ("refund_lines", refund_line_ids)):
+        if len(set(ids)) < len(ids):
+            found += [
+                Violation(f"{name}[{index}].line_id", "names an earlier line of the event")
+                for index, line_id in enumerate(ids)
+                if line_id in ids[:index]
+            ]
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from chassis.clock import Clock
 from chassis.mongo.connection import Database
 from chassis.rpc.cursors import Cursors
-from chassis.rpc.server import Registration
+from chassis.rpc.life import Registration
 from daogou.members.v1.consent_pb2_grpc import add_ConsentServiceServicer_to_server as add_consent
 from daogou.members.v1.follow_up_pb2_grpc import add_FollowUpServiceServicer_to_server as add_follow_up
 from daogou.members.v1.member_search_pb2_grpc import add_MemberSearchServiceServicer_to_server as add_search

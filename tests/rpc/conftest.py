@@ -6,15 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from local.services import EMBEDDER, SERVICES
 from local.stack import Stack
 from tests.rpc.running import Running
 from tests.rpc.world import World, a_world, plan_of
+from tests.triggers import write_model
 
 
 @pytest.fixture(scope="session")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    """The services, MongoDB and everybody's connections to them."""
-    async with Stack(tmp_path_factory.mktemp("rpc"), testing=True) as stack:
+    """The services, the embedder with a small model, MongoDB, and everybody's connections to them."""
+    folder = tmp_path_factory.mktemp("rpc")
+    model = {"DAOGOU_MODEL_FILE": str(write_model(folder / "model.onnx")), "DAOGOU_ENGINE_THREADS": "1"}
+    async with Stack(folder, services=(*SERVICES, EMBEDDER), testing=True, env={"embedder": model}) as stack:
         opened = Running(stack)
         try:
             yield opened

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 
 from local.children import Child, start_child
 from local.ports import HOST, Ports, ServicePorts
-from local.services import SERVICES
+from local.services import EMBEDDER, SERVICES
 from local.stack import ROOT
 from tests.rpc.running import CHANNEL_OPTIONS, Running, eventually
 
@@ -85,7 +85,7 @@ class Replica:
 @contextlib.contextmanager
 def replica(running: Running, folder: Path, name: str, **env: str) -> Iterator[Replica]:
     """A replica with these settings on top, killed at the end if it still runs."""
-    spec = next(spec for spec in SERVICES if spec.name == name)
+    spec = next(spec for spec in (*SERVICES, EMBEDDER) if spec.name == name)
     ports = Ports.free([name]).services[name]
     environment = {
         **running.stack._environment(spec),

@@ -271,7 +271,7 @@ async def test_a_token_that_expires_between_two_calls_is_refused_the_second_time
     assert (code, reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
 
 
-@pytest.mark.parametrize("service", ["members", "commission"])
+@pytest.mark.parametrize("service", ["members", "commission", "embedder"])
 async def test_health_is_open_and_unknown_methods_tell_nothing(service: str, running: Running) -> None:
     channel = running.plain(service)
     check = channel.unary_unary(

@@ -29,14 +29,14 @@ from daogou.commission.v1 import ledger_pb2, order_event_pb2
 from daogou.common.v1.identity_pb2 import IdentityKind
 from daogou.members.v1 import directory_pb2, guide_code_pb2, member_pb2
 from local.embedded_mongo import EmbeddedMongo
-from local.services import SERVICES
+from local.services import EMBEDDER, SERVICES
 from local.stack import ROOT
 from tests.messages import every_method, service_of
 from tests.rpc.replicas import NOT_SERVING, SERVING, health, replica
 from tests.rpc.running import CHANNEL_OPTIONS, Metadata, Running, eventually, refusal, refusal_of, sent
 from tests.rpc.world import World, a_world, line_of, plan_of, refund_of
 
-NAMES: Final = [spec.name for spec in SERVICES]
+NAMES: Final = [spec.name for spec in (*SERVICES, EMBEDDER)]
 
 
 def get_brand(
@@ -289,6 +289,9 @@ LABELS: Final = {
     "act",
     "kind",
     "work",
+    "priority",
+    "reason",
+    "stage",
     # Of prometheus-client's own.
     "generation",
     "implementation",

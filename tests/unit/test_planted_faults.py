@@ -45,7 +45,7 @@ from tests.unit import plan_laws, sale_laws
 
 Arrival = tuple[History, list[list[Event]]]
 
-HISTORIES = 400
+HISTORIES = 600
 
 
 @pytest.fixture(scope="module")

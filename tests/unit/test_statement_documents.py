@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svc_commission.month.plain import plain
+from chassis.plain import plain
 from svc_commission.month.statement_csv import (
     PAYROLL_COLUMNS,
     STATEMENT_COLUMNS,

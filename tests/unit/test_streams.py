@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 from chassis.errors import DaogouError, Refused, Unavailable
 from chassis.rpc import call, client
 from chassis.rpc.identity import KeySet, TokenVerifier
-from chassis.rpc.server import Registration, Wrapping
+from chassis.rpc.life import Registration, Wrapping
 from chassis.rpc.status import from_rpc_error
 from chassis.settings import ServiceSettings
 from daogou.members.v1.binding_watch_pb2 import WatchBindingsRequest as Request
