@@ -44,7 +44,8 @@ class Lock:
 LOCKS = (
     Lock("base"),
     Lock("vision", extras=("vision",), constraint="base"),
-    Lock("dev", extras=("vision", "zoo", "dev"), constraint="vision"),
+    Lock("dev", extras=("vision", "dev"), constraint="vision"),
+    Lock("zoo", extras=("vision", "zoo"), constraint="dev"),
     Lock("uv"),
 )
 

@@ -49,3 +49,6 @@ SERVICES: Final = (
         key_files=_commission_keys,
     ),
 )
+
+# Not among them: it belongs to the vision service, and needs nobody's database.
+EMBEDDER: Final = ServiceSpec("embedder", "svc_vision.embedder", ServicePorts(50064, 50164, 9164))

@@ -1,30 +1,46 @@
 """Checks a request against the limits that its contract states, and names every offending field at once.
 
-Whether there is one `chassis.rpc.acceptance` decides first, several times faster. The checks of a message
-type are compiled once, from what `chassis.rpc.accepted_values` reads in the contract.
+The checks of a message type are compiled once, from the options `(daogou.common.v1.limits)`.
 """
 
 from __future__ import annotations
 
 import re
+import zoneinfo
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+from babel.numbers import list_currencies
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 
 from chassis.errors import Violation
-from chassis.rpc import accepted_values
-from chassis.rpc.acceptance import Decisions
-from daogou.common.v1.limits_pb2 import Limits
+from daogou.common.v1 import limits_pb2
+from daogou.common.v1.limits_pb2 import Format, Limits
+
+ITEMS_MAX: Final = 1000
+LENGTH_MAX: Final = 256
 
 M = TypeVar("M", bound=Message)
 Found = list[Violation]
 FieldCheck = Callable[[Message, str, Found], None]
 ValueCheck = Callable[[Any, str, Found], None]
 
-_CONTROL = re.compile(f"[{accepted_values.CONTROL}]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PATTERNS: Final = {
+    Format.FORMAT_ID: (re.compile(r"[a-z2-7]{16}"), "must be an id: 16 characters of a-z and 2-7"),
+    Format.FORMAT_EXTERNAL_ID: (
+        re.compile(r"[^\s|\x00-\x1f\x7f-\x9f]{1,64}"),
+        "must be 1 to 64 characters, neither spaces, control characters nor |",
+    ),
+    Format.FORMAT_REQUEST_ID: (
+        re.compile(r"[A-Za-z0-9._-]{8,64}"),
+        "must be 8 to 64 characters of letters, digits, '-', '_' and '.'",
+    ),
+}
+# 0001-01-01 and 9999-12-31: what a google.protobuf.Timestamp may hold; we begin at 1970.
+_TIMESTAMP_SECONDS_MAX: Final = 253_402_300_799
 
 
 class TooMany(Violation):
@@ -34,7 +50,6 @@ class TooMany(Violation):
 
 
 _RULES: dict[object, Callable[[Any, str], Found]] = {}
-_DECISIONS = Decisions(_RULES)
 
 
 def also_check(message_type: type[M], problems: Callable[[M, str], Found]) -> None:
@@ -43,15 +58,10 @@ def also_check(message_type: type[M], problems: Callable[[M, str], Found]) -> No
     `problems` gets the message and what its fields' paths begin with.
     """
     _RULES[message_type.DESCRIPTOR] = problems
-    _DECISIONS.clear()
 
 
 def violations(message: Message, prefix: str = "") -> Found:
     """Every field of the message that its contract does not accept. Paths begin with `prefix`."""
-    return [] if _DECISIONS[message.DESCRIPTOR](message) else _listed(message, prefix)
-
-
-def _listed(message: Message, prefix: str) -> Found:
     found: Found = []
     for check in _checks(message.DESCRIPTOR):
         check(message, prefix, found)
@@ -63,17 +73,19 @@ def _listed(message: Message, prefix: str) -> Found:
 
 @cache
 def _checks(descriptor: Descriptor) -> tuple[FieldCheck, ...]:
-    fields, oneofs = accepted_values.parts(descriptor)
-    checks = [_field_check(field) for field in fields]
+    # To protobuf a field that is `optional` is a oneof of its own.
+    oneofs = [oneof for oneof in descriptor.oneofs if len(oneof.fields) > 1 or _is_required(oneof)]
+    apart = {field.name for oneof in oneofs for field in oneof.fields}
+    checks = [_field_check(field) for field in descriptor.fields if field.name not in apart]
     checks += [_oneof_check(oneof) for oneof in oneofs]
-    if (resource := accepted_values.masked_resource(descriptor)) is not None:
-        checks.append(_mask_check(resource))
+    if "update_mask" in descriptor.fields_by_name:
+        checks.append(_mask_check(descriptor))
     return tuple(check for check in checks if check is not None)
 
 
 def _oneof_check(oneof: OneofDescriptor) -> FieldCheck:
     """Checks the one field that is set, and asks once which that is."""
-    name, required = oneof.name, accepted_values.is_required(oneof)
+    name, required = oneof.name, _is_required(oneof)
     description = f"one of {', '.join(field.name for field in oneof.fields)} is required"
     checks = {field.name: _field_check(field) for field in oneof.fields}
 
@@ -88,9 +100,16 @@ def _oneof_check(oneof: OneofDescriptor) -> FieldCheck:
     return check
 
 
-def _mask_check(resource: FieldDescriptor) -> FieldCheck:
+def _is_required(oneof: OneofDescriptor) -> bool:
+    return oneof.GetOptions().Extensions[limits_pb2.oneof_required]
+
+
+def _mask_check(descriptor: Descriptor) -> FieldCheck:
     """Checks only the masked fields of the resource beside an update mask, and the mask itself."""
-    by_name = {field.name: _field_check(field) for field in accepted_values.message_type(resource).fields}
+    resource = next(
+        field for field in descriptor.fields if field.message_type is not None and field.name != "update_mask"
+    )
+    by_name = {field.name: _field_check(field) for field in _message_type(resource).fields}
 
     def check(message: Message, prefix: str, found: Found) -> None:
         value = getattr(message, resource.name)
@@ -109,8 +128,16 @@ def _mask_check(resource: FieldDescriptor) -> FieldCheck:
 
 
 def _field_check(field: FieldDescriptor) -> FieldCheck | None:
-    limits = accepted_values.limits_of(field)
-    value_check = None if accepted_values.is_under_mask(field) else _value_check(field, limits)
+    limits = field.GetOptions().Extensions[limits_pb2.limits]
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        raise ValueError(f"{field.full_name}: limits of maps are not supported")
+    under_mask = (
+        field.containing_type is not None
+        and "update_mask" in field.containing_type.fields_by_name
+        and field.message_type is not None
+        and field.name != "update_mask"
+    )
+    value_check = None if under_mask else _value_check(field, limits)
     if field.is_repeated:
         return _repeated_check(field.name, limits, value_check)
     if field.has_presence:
@@ -119,7 +146,7 @@ def _field_check(field: FieldDescriptor) -> FieldCheck | None:
 
 
 def _repeated_check(name: str, limits: Limits, value_check: ValueCheck | None) -> FieldCheck:
-    items_max = accepted_values.items_max(limits)
+    items_max = limits.items_max or (None if limits.per_item else ITEMS_MAX)
 
     def check(message: Message, prefix: str, found: Found) -> None:
         items = getattr(message, name)
@@ -165,14 +192,22 @@ def _plain_check(field: FieldDescriptor, limits: Limits, value_check: ValueCheck
 def _value_check(field: FieldDescriptor, limits: Limits) -> ValueCheck | None:
     kind = field.cpp_type
     if kind == FieldDescriptor.CPPTYPE_MESSAGE:
-        return _message_check(accepted_values.message_type(field))
+        return _message_check(_message_type(field))
     if kind == FieldDescriptor.CPPTYPE_STRING:
         return _bytes_check(limits) if field.type == FieldDescriptor.TYPE_BYTES else _text_check(limits)
     if kind == FieldDescriptor.CPPTYPE_ENUM:
-        return _enum_check(accepted_values.enum_numbers(field, limits))
+        assert field.enum_type is not None
+        # An item of a list is there because it means something: zero does not.
+        specified = limits.required or field.is_repeated
+        return _enum_check(frozenset(field.enum_type.values_by_number), required=specified)
     if kind == FieldDescriptor.CPPTYPE_BOOL:
         return None
     return _number_check(limits)
+
+
+def _message_type(field: FieldDescriptor) -> Descriptor:
+    assert field.message_type is not None
+    return field.message_type
 
 
 def _message_check(descriptor: Descriptor) -> ValueCheck:
@@ -182,19 +217,18 @@ def _message_check(descriptor: Descriptor) -> ValueCheck:
         return lambda value, path, found: None
 
     def check(value: Message, path: str, found: Found) -> None:
-        found.extend(_listed(value, f"{path}."))
+        found.extend(violations(value, f"{path}."))
 
     return check
 
 
 def _timestamp_check(value: Any, path: str, found: Found) -> None:
-    in_range = 0 <= value.seconds <= accepted_values.SECONDS_MAX
-    if not (in_range and 0 <= value.nanos <= accepted_values.NANOS_MAX):
+    if not (0 <= value.seconds <= _TIMESTAMP_SECONDS_MAX and 0 <= value.nanos < 1_000_000_000):
         found.append(Violation(path, "must be a time from 1970 to 9999"))
 
 
 def _bytes_check(limits: Limits) -> ValueCheck:
-    length_max = accepted_values.length_max(limits)
+    length_max = limits.length_max or LENGTH_MAX
 
     def check(value: bytes, path: str, found: Found) -> None:
         if len(value) > length_max:
@@ -204,11 +238,17 @@ def _bytes_check(limits: Limits) -> ValueCheck:
 
 
 def _text_check(limits: Limits) -> ValueCheck:
-    if pattern := accepted_values.PATTERNS.get(limits.format):
-        return _pattern_check(*pattern)
-    if choice := accepted_values.choice(limits.format):
-        return _member_check(*choice)
-    length_max = accepted_values.length_max(limits)
+    if limits.format in _PATTERNS:
+        pattern, description = _PATTERNS[limits.format]
+        matches = pattern.fullmatch
+        return lambda value, path, found: (
+            None if matches(value) else found.append(Violation(path, description))
+        )
+    if limits.format == Format.FORMAT_CURRENCY_CODE:
+        return _member_check(frozenset(list_currencies()), "must be an ISO 4217 currency code")
+    if limits.format == Format.FORMAT_TIME_ZONE:
+        return _member_check(frozenset(zoneinfo.available_timezones()), "must be an IANA time zone")
+    length_max = limits.length_max or LENGTH_MAX
 
     def check(value: str, path: str, found: Found) -> None:
         if len(value) > length_max:
@@ -219,20 +259,15 @@ def _text_check(limits: Limits) -> ValueCheck:
     return check
 
 
-def _pattern_check(expression: str, description: str) -> ValueCheck:
-    matches = re.compile(expression).fullmatch
-    return lambda value, path, found: None if matches(value) else found.append(Violation(path, description))
-
-
 def _member_check(accepted: frozenset[str], description: str) -> ValueCheck:
     return lambda value, path, found: (
         None if value in accepted else found.append(Violation(path, description))
     )
 
 
-def _enum_check(accepted: frozenset[int]) -> ValueCheck:
+def _enum_check(known: frozenset[int], *, required: bool) -> ValueCheck:
     def check(value: int, path: str, found: Found) -> None:
-        if value not in accepted:
+        if value not in known or (required and value == 0):
             found.append(Violation(path, "must be one of the values that the contract names"))
 
     return check

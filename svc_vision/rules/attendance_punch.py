@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple, TypeVar
@@ -38,7 +38,7 @@ class PunchKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Punch:
-    """What a door recorded of one person. `uncertainty_ms`: by so much its clock may have been off, at most."""
+    """What a door recorded of one person. `uncertainty_ms`: by at most so much its clock was off."""
 
     key: PunchKey
     punch_time: datetime
@@ -124,17 +124,17 @@ def problems(correction: Correction) -> list[Violation]:
     return found
 
 
-R = TypeVar("R", Punch, Correction)
+R = TypeVar("R")
 
 
-def once(records: Iterable[R]) -> Sequence[R]:
+def once(records: Iterable[R], key_of: Callable[[R], object]) -> list[R]:
     """Each record once, however often it came. Whoever takes them must not depend on their order.
 
-    Raises: ValueError if two records of one key differ: punches and corrections are never overwritten.
+    Raises: ValueError if two records of one key differ: neither punches nor corrections are overwritten.
     """
     found: dict[object, R] = {}
     for record in records:
-        key = record.key if isinstance(record, Punch) else record.correction_id
+        key = key_of(record)
         if found.setdefault(key, record) != record:
             raise ValueError(f"two different records of {key}")
     return list(found.values())

@@ -35,9 +35,9 @@ class ShiftVersion:
     `begin_minute` and `end_minute` count from the local midnight of the shift's date; an end beyond 1,440 is
     on the day after. `weekdays`: Monday 0 to Sunday 6; none: the shift rests.
     `flexible_minutes`: who comes up to so much later is on time, and stays as much longer.
-    `grace_minutes`, `early_grace_minutes`: late, or early, by at most so much is forgiven and counts as worked.
+    `grace_minutes`, `early_grace_minutes`: late, or early, by at most so much is forgiven, as if worked.
     `seriously_late_minutes`: late by more than so much is SERIOUSLY_LATE.
-    `window_before_minutes`, `window_after_minutes`: how long before the begin and after the end punches count.
+    `window_before_minutes`, `window_after_minutes`: so long before the begin and after the end punches count.
     `margin_minutes`: within so much of the begin, and before it, a punch without a direction is no going, and
     within so much of the end, and after it, no coming. `debounce_seconds`: what lies no further apart than
     this is one act, and not a coming and a going.
@@ -173,7 +173,7 @@ def problems(shift: ShiftVersion) -> list[Violation]:
             found.append(
                 Violation(
                     f"breaks[{index}]",
-                    "must follow what is before it, the begin with its flexible minutes too, and end by the end",
+                    "must be after the one before it, and between begin plus flexible minutes and end",
                 )
             )
         after = max(after, one.end_minute)

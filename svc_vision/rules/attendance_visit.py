@@ -19,17 +19,20 @@ class Mark(NamedTuple):
     direction: PunchDirection
 
 
+class Moment(NamedTuple):
+    """When she came or went: as recorded, as decided for her, and as it may have been to her disadvantage."""
+
+    recorded: datetime
+    decided: datetime
+    doubted: datetime
+
+
 class Visit(NamedTuple):
-    """Her coming and her going; None: not known. `came.earliest` and `went.latest` are decided by.
+    """Her coming and her going; None: not known. `seen`: there is any mark."""
 
-    `came_by` and `went_from`: by when she had come, and from when on she may have been gone, if clocks were
-    off to her disadvantage.
-    """
-
-    came: Mark | None
-    went: Mark | None
-    came_by: datetime | None
-    went_from: datetime | None
+    seen: bool
+    came: Moment | None
+    went: Moment | None
 
 
 def visit(marks: Iterable[Mark], hours: Span, margin_minutes: int, debounce: timedelta) -> Visit:
@@ -38,26 +41,53 @@ def visit(marks: Iterable[Mark], hours: Span, margin_minutes: int, debounce: tim
     A mark without a direction is either; except near the begin and the end of her hours (`margin_minutes`),
     and within `debounce` of one that has a direction, which it shares. Marks within `debounce` of each other
     are one act: where they are all there is, a coming or a going, whichever end of her hours is nearer.
+    Who goes in during her hours after the last going was there again, and when she went is not known; who
+    goes out before the first coming was there before.
 
     Examples, hours 09:00 to 18:00, debounce 60 s: 08:50, 09:00, 17:58, 18:01 is 08:50 to 18:01. 17:58:00 and
     17:58:40 is a going at 17:58:40, and no coming. 08:50 and 09:00 is a coming at 08:50, and no going; 08:50
-    and 09:20 is both. IN at 08:50 and OUT at 08:58 is both: doors that tell are believed.
+    and 09:20 is both. IN 08:50, OUT 12:00, IN 13:00 is a coming at 08:50, and no going.
     """
     told = _with_directions(list(marks), debounce)
     comings = [mark for mark in told if _may_be(mark, PunchDirection.IN, hours, margin_minutes)]
     goings = [mark for mark in told if _may_be(mark, PunchDirection.OUT, hours, margin_minutes)]
-    came = min(comings, key=lambda mark: (mark.earliest, mark.time), default=None)
-    went = max(goings, key=lambda mark: (mark.latest, mark.time), default=None)
-    if came is not None and went is not None and went.time - came.time <= debounce:
-        if _is_coming(came, went, hours):
+    came = min((mark.time for mark in comings), default=None)
+    went = max((mark.time for mark in goings), default=None)
+    came, went = (
+        None if came is not None and _was_there_before(told, came, hours, debounce) else came,
+        None if went is not None and _was_there_again(told, went, hours, debounce) else went,
+    )
+    if came is not None and went is not None and went - came <= debounce:
+        if _is_coming(came, went, hours, debounce):
             went = None
         else:
             came = None
     return Visit(
-        came,
-        went,
-        None if came is None else min(mark.latest for mark in comings),
-        None if went is None else max(mark.earliest for mark in goings),
+        bool(told),
+        None
+        if came is None
+        else Moment(came, min(mark.earliest for mark in comings), min(mark.latest for mark in comings)),
+        None
+        if went is None
+        else Moment(went, max(mark.latest for mark in goings), max(mark.earliest for mark in goings)),
+    )
+
+
+def _was_there_before(told: Iterable[Mark], came: datetime, hours: Span, debounce: timedelta) -> bool:
+    return any(
+        mark.direction is PunchDirection.OUT
+        and came - mark.time > debounce
+        and minute_of(mark.time) > hours.begin
+        for mark in told
+    )
+
+
+def _was_there_again(told: Iterable[Mark], went: datetime, hours: Span, debounce: timedelta) -> bool:
+    return any(
+        mark.direction is PunchDirection.IN
+        and mark.time - went > debounce
+        and minute_of(mark.time) < hours.end
+        for mark in told
     )
 
 
@@ -86,12 +116,12 @@ def _may_be(mark: Mark, way: PunchDirection, hours: Span, margin_minutes: int) -
     return not may_go or minute_of(mark.time) < hours.end - margin
 
 
-def _is_coming(came: Mark, went: Mark, hours: Span) -> bool:
-    """Whether two marks that cannot both hold are her coming, rather than her going.
+def _is_coming(came: datetime, went: datetime, hours: Span, debounce: timedelta) -> bool:
+    """Whether of two marks that cannot both hold the coming holds.
 
     One act is what it is nearer to. Where the going lies before the coming, nobody comes when her hours are
     over.
     """
-    if went.time < came.time:
-        return minute_of(came.time) < hours.end
-    return 2 * minute_of(came.time) <= hours.begin + hours.end
+    if came - went > debounce:
+        return minute_of(came) < hours.end
+    return 2 * minute_of(came) <= hours.begin + hours.end

@@ -170,7 +170,7 @@ class Site:
 class Circumstances:
     """When it is decided, what is known of where she is, and whether the service is away."""
 
-    now: datetime
+    time: datetime
     whereabouts: Whereabouts | None = None
     offline: bool = False
 
@@ -207,15 +207,15 @@ def decide(
     way_out = door.to_zone_id == OUTSIDE
     grant_id = ""
     if not way_out:
-        if person.begin_time is not None and around.now < person.begin_time:
+        if person.begin_time is not None and around.time < person.begin_time:
             return _denied(known, Reason.NOT_BEGUN)
-        if person.end_time is not None and person.end_time <= around.now:
+        if person.end_time is not None and person.end_time <= around.time:
             return _denied(known, Reason.ENDED)
         grants = [grant for grant in site.grants if grant.covers(person, door)]
         if not grants:
             return _denied(known, Reason.NO_GRANT)
         open_now = [
-            grant.grant_id for grant in grants if is_within(grant.schedule, site.calendar, around.now)
+            grant.grant_id for grant in grants if is_within(grant.schedule, site.calendar, around.time)
         ]
         if not open_now:
             return _denied(known, Reason.OUTSIDE_SCHEDULE)
@@ -224,7 +224,7 @@ def decide(
         site.passback.get(door.to_zone_id, ZonePassback()),
         to_zone_id=door.to_zone_id,
         whereabouts=around.whereabouts,
-        now=around.now,
+        now=around.time,
         offline=around.offline,
     )
     if passback is Passback.REFUSED:
@@ -298,6 +298,4 @@ def _recognised(
 
 
 def _denied(decision: Decision, reason: Reason) -> Decision:
-    return Decision(
-        Answer.DENY, reason, decision.person_id, decision.method, recognised=decision.recognised
-    )
+    return Decision(Answer.DENY, reason, decision.person_id, decision.method, recognised=decision.recognised)

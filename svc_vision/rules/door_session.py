@@ -83,6 +83,15 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """The terminal has opened for this probe. Nothing less is the effect of a remote open."""
+
+    door_id: str
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeWanted:
     """An operator opens the door from afar: the terminal is to send a probe with the command's id."""
 
@@ -124,9 +133,7 @@ class Terminal:
             raise Refused("NOT_CONNECTED", "the service has not welcomed this stream")
         probe = Probe(self.door_id, self.epoch, self.sequence + 1, nonce, now_ms, command_id)
         fresh = [one for one in self.waiting if now_ms - one.captured_ms <= VALID_MS]
-        return replace(
-            self, sequence=probe.sequence, waiting=(*fresh[1 - PROBES_MAX :], probe)
-        ), probe
+        return replace(self, sequence=probe.sequence, waiting=(*fresh[1 - PROBES_MAX :], probe)), probe
 
     def wanted(self, asked: ProbeWanted, nonce: bytes, now_ms: int) -> tuple[Terminal, Probe | None]:
         """Answers to a remote open. None: it is for another door or an earlier stream.
@@ -165,7 +172,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class RemoteOpen:
-    """A command of an operator's that was passed on to the terminal at `asked_ms`, and waits for its probe."""
+    """An operator's command that was passed on to the terminal at `asked_ms`, and waits for its probe."""
 
     command_id: str
     asked_ms: int
@@ -173,12 +180,16 @@ class RemoteOpen:
 
 @dataclass(frozen=True, slots=True)
 class DoorStream:
-    """The service's side of one stream. `sequence` is the highest that was taken in."""
+    """The service's side of one stream. `sequence` is the highest that was taken in.
+
+    `waiting`: what is to be decided; `told`: what the door was told to open for, and has not acknowledged.
+    """
 
     door_id: str
     epoch: int
     sequence: int = 0
     waiting: tuple[Received, ...] = ()
+    told: tuple[Probe, ...] = ()
     command: RemoteOpen | None = None
 
     def received(self, probe: Probe, now_ms: int) -> DoorStream:
@@ -220,16 +231,26 @@ class DoorStream:
         if found is None or now_ms - found.received_ms > VALID_MS:
             return replace(self, waiting=left), None
         probe = found.probe
-        valid_until_ms = probe.captured_ms + VALID_MS
-        return replace(self, waiting=left), Open(
-            self.door_id, self.epoch, probe.sequence, probe.nonce, valid_until_ms
+        told = (*self.told[1 - PROBES_MAX :], probe)
+        return replace(self, waiting=left, told=told), Open(
+            self.door_id, self.epoch, probe.sequence, probe.nonce, probe.captured_ms + VALID_MS
         )
+
+    def acknowledged(self, opened: Opened) -> tuple[DoorStream, Probe | None]:
+        """The probe for which the door has opened, once. None: it was told nothing of the kind, or said so.
+
+        What the door was told before and has not opened for by now, it will not: `Terminal.heard`.
+        """
+        if (opened.door_id, opened.epoch) != (self.door_id, self.epoch):
+            return self, None
+        probe = next((one for one in self.told if one.sequence == opened.sequence), None)
+        if probe is None:
+            return self, None
+        return replace(self, told=tuple(one for one in self.told if one.sequence > opened.sequence)), probe
 
     def denied(self, sequence: int) -> DoorStream:
         """The probe was decided, and the door stays shut for it."""
-        return replace(
-            self, waiting=tuple(one for one in self.waiting if one.probe.sequence != sequence)
-        )
+        return replace(self, waiting=tuple(one for one in self.waiting if one.probe.sequence != sequence))
 
     def remote_open(self, command_id: str, now_ms: int) -> tuple[DoorStream, ProbeWanted]:
         """Passes an operator's command on, once; it is never kept for later. It replaces one that waits."""

@@ -21,8 +21,8 @@ def moment(day: date, minute: int, time_zone: ZoneInfo) -> datetime:
     first = wall.replace(fold=0).astimezone(UTC)
     if first.astimezone(time_zone).replace(tzinfo=None) == wall.replace(tzinfo=None):
         return first
-    # Left out: reckoned by the clock as it went before, `first` lies after the change; by the clock as it goes
-    # since, before it. Between the two it is found by halving.
+    # Left out: reckoned by the clock as it went before the change it comes after it, and the other way round.
+    # Between the two the change is found by halving.
     before, after = wall.replace(fold=1).astimezone(UTC), first
     since = after.astimezone(time_zone).utcoffset()
     while after - before > MINUTE:

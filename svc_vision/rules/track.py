@@ -169,9 +169,7 @@ def seen(track: Track, frame: Frame, policy: TrackPolicy) -> tuple[Track, Findin
         return _voided(track, frame, Reason.FACES_DISAGREE)
     kept = [one for one in track.frames if frame.captured_ms - one.captured_ms <= ATTEMPT_MS]
     began_ms = frame.captured_ms if track.began_ms is None else track.began_ms
-    track = replace(
-        track, frames=(*kept, frame), began_ms=began_ms, named=track.named or frame.person_id
-    )
+    track = replace(track, frames=(*kept, frame), began_ms=began_ms, named=track.named or frame.person_id)
     if track.settled:
         return track, Finding(Outcome.NOT_YET, attempts=_attempts(track, frame))
     return _judged(track, frame, policy)
@@ -192,9 +190,7 @@ def jumped(before: Frame, after: Frame) -> bool:
     ratios = (new.width / old.width, new.height / old.height)
     # Asked this way round, a coordinate that is no number is a jump.
     return not (
-        moved <= allowed
-        and max(ratios) <= JUMP_SIZE_RATIO_MAX
-        and min(ratios) >= 1 / JUMP_SIZE_RATIO_MAX
+        moved <= allowed and max(ratios) <= JUMP_SIZE_RATIO_MAX and min(ratios) >= 1 / JUMP_SIZE_RATIO_MAX
     )
 
 

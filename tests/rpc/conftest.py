@@ -17,7 +17,11 @@ from tests.triggers import write_model
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     """The services, the embedder with a small model, MongoDB, and everybody's connections to them."""
     folder = tmp_path_factory.mktemp("rpc")
-    model = {"DAOGOU_MODEL_FILE": str(write_model(folder / "model.onnx")), "DAOGOU_ENGINE_THREADS": "1"}
+    model = {
+        "DAOGOU_MODEL_FILE": str(write_model(folder / "model.onnx")),
+        "DAOGOU_ALIGNER_ID": "none",
+        "DAOGOU_ENGINE_THREADS": "1",
+    }
     async with Stack(folder, services=(*SERVICES, EMBEDDER), testing=True, env={"embedder": model}) as stack:
         opened = Running(stack)
         try:

@@ -28,6 +28,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from daogou.commission.v1 import ledger_pb2, order_event_pb2
 from daogou.common.v1.identity_pb2 import IdentityKind
 from daogou.members.v1 import directory_pb2, guide_code_pb2, member_pb2
+from daogou.vision.v1 import embedder_pb2
+from daogou.vision.v1.embedder_pb2_grpc import EmbedderServiceStub
 from local.embedded_mongo import EmbeddedMongo
 from local.services import EMBEDDER, SERVICES
 from local.stack import ROOT
@@ -35,6 +37,7 @@ from tests.messages import every_method, service_of
 from tests.rpc.replicas import NOT_SERVING, SERVING, health, replica
 from tests.rpc.running import CHANNEL_OPTIONS, Metadata, Running, eventually, refusal, refusal_of, sent
 from tests.rpc.world import World, a_world, line_of, plan_of, refund_of
+from tests.triggers import crop
 
 NAMES: Final = [spec.name for spec in (*SERVICES, EMBEDDER)]
 
@@ -472,6 +475,12 @@ async def busy(running: Running) -> World:
     await world.admin.ledger.GetBalance(
         ledger_pb2.GetBalanceRequest(brand_id=world.brand_id, guide_id=world.guides[0])
     )
+    embedder = EmbedderServiceStub(running.caller("SERVICE").channel("embedder"))
+    for number in range(8):
+        request = embedder_pb2.EmbedRequest(
+            crop=embedder_pb2.Crop(pixels=crop(number)), priority=embedder_pb2.EMBED_PRIORITY_DOOR
+        )
+        await embedder.Embed(request)
     # And what goes wrong with such values in hand.
     for wrong in (phone.value, code):
         await refusal(world.scan(wrong[:-1], phone))

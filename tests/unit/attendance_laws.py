@@ -67,7 +67,7 @@ def every_shift_has_one_result_and_every_punch_a_place(week: Week) -> None:
 
 
 def punches_count_in_their_window_only(week: Week) -> None:
-    """As recorded, or where the clock's uncertainty reaches; a punch that is in one for sure is never lost."""
+    """As recorded, or where the clock's uncertainty reaches; what is in one for sure is never lost."""
     attendance = by_key(week.attendance())
     disregarded = {one.punch_key for one in week.corrections}
     for punch in week.punches:
@@ -94,7 +94,7 @@ def minutes_partition(week: Week) -> None:
         scheduled, worked, late, early, absent, leave, unproven, holiday = one.minutes
         assert min(one.minutes) >= 0
         assert scheduled == worked + late + early + absent + leave + unproven
-        assert (scheduled == 0 or holiday == 0) and (one.holiday or holiday == 0)
+        assert not holiday or (one.holiday and not scheduled)
         both = one.came_time is not None and one.went_time is not None
         seen = bool(one.punches) or one.came_time is not None or one.went_time is not None
         due = scheduled - leave
@@ -104,9 +104,12 @@ def minutes_partition(week: Week) -> None:
             assert not absent or both or not seen, "whoever was seen once is not absent"
             assert (one.status is AttendanceStatus.MISSING_PUNCH) == (seen and not both)
         if one.status in (AttendanceStatus.LATE, AttendanceStatus.SERIOUSLY_LATE):
-            assert late and both
+            assert late
+            assert both
         if one.status is AttendanceStatus.EARLY:
-            assert early and not late and both
+            assert early
+            assert not late
+            assert both
         if one.status is AttendanceStatus.NORMAL:
             assert (late, early, absent, unproven) == (0, 0, 0, 0)
 
@@ -139,14 +142,19 @@ def an_earlier_coming_makes_nobody_later(week: Week) -> None:
 
 
 def a_later_going_makes_nobody_earlier(week: Week) -> None:
-    """17:58 does not suppress 18:01, nor any going one before it."""
+    """17:58 does not suppress 18:01, nor any going one before it.
+
+    But where the going before it is now seen to have been her coming, flexible hours follow that.
+    """
     before = by_key(week.attendance())
+    flexible = {one.key for one in week.occurrences if one.shift.flexible_minutes}
     for punch in week.extra:
         if punch.direction is PunchDirection.IN:
             continue
         for key, after in by_key(week.attendance(punch)).items():
             old = before[key]
-            if old.went_time is not None and _outermost(week, old, punch, first=False):
+            follows = key in flexible and old.came_time is None
+            if old.went_time is not None and not follows and _outermost(week, old, punch, first=False):
                 assert after.minutes.early <= old.minutes.early + old.minutes.absent
                 assert after.went_time is None or after.went_time >= old.went_time
                 if AttendanceStatus.MISSING_PUNCH not in (old.status, after.status):
@@ -289,42 +297,44 @@ def double_punches_change_nothing(week: Week) -> None:
     ]
     doubled = by_key(week.attendance(*again))
     for key, one in by_key(week.attendance()).items():
-        if _far_from_every_edge(week, one):
+        own = {each.key for each in (*week.punches, *again) if each.key.sequence % 1000 in _sequences(one)}
+        if set(doubled[key].punches) == own and _is_plain(week, one):
             assert doubled[key].status is one.status
 
 
-def _far_from_every_edge(week: Week, one: Result) -> bool:
-    """Whether five seconds more or less decide nothing: one punch alone, certain, well within the hours."""
+def _sequences(one: Result) -> set[int]:
+    return {key.sequence for key in one.punches}
+
+
+def _is_plain(week: Week, one: Result) -> bool:
+    """Whether five seconds decide nothing: one punch alone, by a clock that is right, in its minute."""
     own = [each for each in week.punches if each.key in one.punches]
-    return (
-        len(own) == 1
-        and not own[0].uncertainty_ms
-        and not one.correction_ids
-        and own[0].punch_time.second < 50
-    )
+    alone = len(own) == 1 and not one.correction_ids
+    return alone and not own[0].uncertainty_ms and own[0].punch_time.second < 50
 
 
 def who_is_inside_has_not_gone(week: Week) -> None:
-    """By doors that tell: a going is not her last if she went in again during her hours, nor a coming her first.
+    """Who went in again during her hours has not gone by the going before it, where doors tell.
 
-    Told by the last and the first punch alone, where nothing else is said of the shift.
+    Nor did she first come by the coming after a going. Had all the punches been told, in and out by turns.
     """
-    if week.leaves:
-        return
-    for one, result in zip(week.occurrences, week.attendance().results, strict=True):
-        own = sorted(
-            (each for each in week.punches if each.key in result.punches), key=lambda each: each.punch_time
-        )
-        apart = [after.punch_time - before.punch_time for before, after in pairwise(own)]
-        told = own and all(each.direction is not PunchDirection.UNKNOWN for each in own)
-        if not told or result.correction_ids or any(gap <= timedelta(seconds=60) for gap in apart):
-            continue
-        if own[-1].direction is PunchDirection.IN and own[-1].punch_time < one.end_time:
-            assert result.went_time is None
-        if own[0].direction is PunchDirection.OUT and own[0].punch_time >= one.begin_time + timedelta(
-            minutes=1
-        ):
-            assert result.came_time is None
+    minute = timedelta(seconds=60)
+    times = sorted({one.punch_time: one for one in week.punches}.items())
+    for ways in ((PunchDirection.IN, PunchDirection.OUT), (PunchDirection.OUT, PunchDirection.IN)):
+        by_turns = [
+            replace(one, direction=ways[place % 2], uncertainty_ms=0) for place, (_, one) in enumerate(times)
+        ]
+        telling = replace_week(week, punches=tuple(by_turns), leaves=(), corrections=())
+        for one, result in zip(week.occurrences, telling.attendance().results, strict=True):
+            own = [each for each in by_turns if each.key in result.punches]
+            if not own or any(
+                after.punch_time - before.punch_time <= minute for before, after in pairwise(own)
+            ):
+                continue
+            if own[-1].direction is PunchDirection.IN and own[-1].punch_time < one.end_time:
+                assert result.went_time is None
+            if own[0].direction is PunchDirection.OUT and own[0].punch_time >= one.begin_time + minute:
+                assert result.came_time is None
 
 
 def minute_by_minute_it_is_the_same(week: Week) -> None:

@@ -1,7 +1,7 @@
 """Attendance once more, minute by minute: slow, by looking at the wall clock, for punches without direction.
 
 Written from the specification and not from the rules, to compare the two. For clocks that are right, punches
-on even minutes, and no corrections.
+in even minutes, so that two are one act or more than a minute apart, and no corrections.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _told(week: Week, one: Occurrence) -> Story:
     came, went = _first_in_last_out(week, one, begin, end, marks)
     moved = timedelta(0)
     if came is not None and not _leave_at_either_end(week, begin, end, shift):
-        moved = min(max(came - begin, timedelta(0)), shift.flexible_minutes * MINUTE)
+        moved = min(max(_minute(came) - begin, timedelta(0)), shift.flexible_minutes * MINUTE)
     fate: Counter[str] = Counter()
     now = begin + moved
     while now < end + moved:
@@ -71,7 +71,7 @@ def _fate(week: Week, one: Occurrence, now: datetime, came: datetime | None, wen
             return "break"
     if not one.holiday and any(each.begin_time <= now < each.end_time for each in week.leaves):
         return "leave"
-    if came is not None and now < came:
+    if came is not None and now < _minute(came):
         return "late"
     if went is not None and now >= went:
         return "early"
@@ -96,12 +96,17 @@ def _first_in_last_out(
             now += MINUTE
     starts, stops = (hers[0], hers[-1] + MINUTE) if hers else (begin, end)
     margin = min(one.shift.margin_minutes * MINUTE, (stops - starts) // MINUTE // 2 * MINUTE)
-    comings = [mark for mark in marks if mark < stops - margin or mark <= starts + margin]
-    goings = [mark for mark in marks if mark > starts + margin]
+    comings = [mark for mark in marks if _minute(mark) < stops - margin or _minute(mark) <= starts + margin]
+    goings = [mark for mark in marks if _minute(mark) > starts + margin]
     came, went = min(comings, default=None), max(goings, default=None)
-    if came is not None and came == went:
-        return (came, None) if came - starts <= stops - came else (None, went)
+    if came is not None and went is not None and went - came <= MINUTE:
+        return (came, None) if _minute(came) - starts <= stops - _minute(came) else (None, went)
     return came, went
+
+
+def _minute(time: datetime) -> datetime:
+    """The minute in which she came counts as hers; so does the one in which she went."""
+    return time.replace(second=0, microsecond=0)
 
 
 def _judged(one: Occurrence, fate: Counter[str], *, marks: bool, known: bool) -> Story:

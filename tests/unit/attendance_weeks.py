@@ -1,4 +1,4 @@
-"""Some days of somebody's attendance, made up: shifts, punches, leave and corrections around clock changes too."""
+"""Some days of somebody's attendance, made up: shifts, punches, leave, corrections; clock changes."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ _UNCERTAIN_MS: Final = (0, 0, 0, 0, 20_000, 90_000, 600_000, 7_200_000)
 
 @st.composite
 def weeks(draw: st.DrawFn, *, simple: bool = False, places: Sequence[tuple[str, date]] = PLACES) -> Week:
-    """Any such days. `simple`: punches without direction on even minutes, by clocks that are right."""
+    """Any such days. `simple`: punches without direction in even minutes, by clocks that are right."""
     zone, first = draw(st.sampled_from(places))
     versions = draw(st.sampled_from(ROTAS))
     if draw(st.booleans()):
@@ -135,9 +135,12 @@ def weeks(draw: st.DrawFn, *, simple: bool = False, places: Sequence[tuple[str, 
     week = Week(zone, first, versions, holidays)
     around, ways = moments_of(week), draw(st.sampled_from(_WAYS))
 
+    def near(time: datetime) -> datetime:
+        time += timedelta(seconds=draw(st.sampled_from(_APART_S)))
+        return time.replace(minute=time.minute // 2 * 2) if simple else time
+
     def moment() -> datetime:
-        time = draw(st.sampled_from(around)) + timedelta(seconds=draw(st.sampled_from(_APART_S)))
-        return time.replace(minute=time.minute // 2 * 2, second=0, microsecond=0) if simple else time
+        return near(draw(st.sampled_from(around)))
 
     def punch(sequence: int) -> Punch:
         key = PunchKey("door", "journal", sequence)
@@ -147,11 +150,17 @@ def weeks(draw: st.DrawFn, *, simple: bool = False, places: Sequence[tuple[str, 
         return Punch(key, moment(), way, method, draw(st.sampled_from(_UNCERTAIN_MS)))
 
     def leave(number: int) -> Leave:
-        begin, end = sorted((moment(), moment()))
+        begin, end = sorted((moment().replace(second=0), moment().replace(second=0)))
         return Leave(f"leave {number}", begin, min(end, begin + timedelta(hours=30)))
 
-    count = draw(st.sampled_from([1, 2, 4, 6, 8, 10]))
-    punches = tuple(punch(number) for number in range(count))
+    count = draw(st.sampled_from([0, 0, 1, 2, 4, 8]))
+    usual = [
+        time for one in week.occurrences for time in (one.begin_time, one.end_time) if draw(st.booleans())
+    ]
+    punches = (
+        *(punch(number) for number in range(count)),
+        *(replace(punch(number), punch_time=near(time)) for number, time in enumerate(usual, start=50)),
+    )
     leaves = tuple(leave(number) for number in range(draw(st.sampled_from([0, 0, 1, 2]))))
     extra = tuple(punch(100 + number) for number in range(2))
     week = replace_week(week, punches=punches, leaves=leaves, extra=extra)
@@ -167,7 +176,7 @@ def weeks(draw: st.DrawFn, *, simple: bool = False, places: Sequence[tuple[str, 
 @st.composite
 def corrections_of(draw: st.DrawFn, week: Week, correction_id: str) -> Correction:
     """A correction of one of the week's shifts, approved or not, undone or not."""
-    kind = draw(st.sampled_from(CorrectionKind))
+    kind = draw(st.sampled_from(CorrectionKind)) if week.punches else CorrectionKind.CAME
     stands = Correction(
         correction_id,
         draw(st.sampled_from(week.occurrences)).key,

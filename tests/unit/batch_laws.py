@@ -10,7 +10,7 @@ import heapq
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
@@ -122,92 +122,110 @@ def snapshot(lanes: Lanes[Crop]) -> Lanes[Crop]:
 
 def lived(scenario: Scenario) -> Life:
     """The life in this world, from the first call until nothing waits."""
-    life = Life(scenario)
-    costs = Costs(scenario.seconds, scenario.bounds.items_max)
-    lanes: Lanes[Crop] = batcher.empty_lanes()
-    hiccups = itertools.cycle(scenario.hiccups)
-    ticket = itertools.count()
-    events: list[tuple[float, int, object]] = []
-    for call in scenario.calls:
-        heapq.heappush(events, (call.at_s, next(ticket), call))
-    pace, last_items, busy_until_s, free_s = 1.0, 0, None, 0.0
+    return _World(scenario).lived()
 
-    def engine() -> Engine:
-        return Engine(costs, pace, busy_until_s)
 
-    while events:
-        now_s, _, event = heapq.heappop(events)
-        if isinstance(event, Call):
-            for item in _arrive(life, lanes, event, engine(), now_s):
-                if event.leaves_s is not None:
-                    heapq.heappush(events, (now_s + event.leaves_s, next(ticket), item))
-        elif isinstance(event, Crop):
-            event.gone = True
-        elif now_s >= free_s:
-            busy_until_s = None
-        if now_s < free_s or not any(lanes):
-            continue
-        for_s = batcher.linger_s(lanes, engine(), last_items, now_s)
-        waiting = tuple(item for lane in lanes for item in lane)
-        life.lingered.append(Lingered(waiting, engine(), last_items, now_s, for_s))
+class _World:
+    """The clock, the queue and the engine, as the embedder has them."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.life = Life(scenario)
+        self.costs = Costs(scenario.seconds, scenario.bounds.items_max)
+        self.lanes: Lanes[Crop] = batcher.empty_lanes()
+        self.hiccups = itertools.cycle(scenario.hiccups)
+        self.events: list[tuple[float, int, Call | Crop | None]] = []
+        self.number = itertools.count()
+        self.pace, self.last_items = 1.0, 0
+        self.busy_until_s: float | None = None
+        self.free_s = 0.0
+        for call in scenario.calls:
+            self.later(call.at_s, call)
+
+    def later(self, at_s: float, what: Call | Crop | None) -> None:
+        """A call that comes, an item whose caller leaves, or a time to look again."""
+        heapq.heappush(self.events, (at_s, next(self.number), what))
+
+    def engine(self) -> Engine:
+        return Engine(self.costs, self.pace, self.busy_until_s)
+
+    def lived(self) -> Life:
+        while self.events:
+            now_s, _, event = heapq.heappop(self.events)
+            if now_s >= self.free_s:
+                self.busy_until_s = None
+            if isinstance(event, Call):
+                self.arrive(event, now_s)
+            elif isinstance(event, Crop):
+                event.gone = True
+            if now_s >= self.free_s and any(self.lanes):
+                self.work(now_s)
+        self.life.left = sum(map(len, self.lanes))
+        return self.life
+
+    def arrive(self, call: Call, now_s: float) -> None:
+        life, deadline_s, count = self.life, now_s + call.allowed_s, len(call.poisoned)
+        waiting_bytes = sum(item.size_bytes for lane in self.lanes for item in lane)
+        arriving = Arriving(call.priority, deadline_s, count, call.size_bytes * count)
+        made = [
+            Crop(call.priority, deadline_s, now_s, call.size_bytes, poisoned=poisoned)
+            for poisoned in call.poisoned
+        ]
+        life.items += made
+        before, refused = snapshot(self.lanes), None
+        try:
+            batcher.check_admitted(
+                self.lanes, waiting_bytes, arriving, self.engine(), life.scenario.bounds, now_s
+            )
+        except Overloaded as error:
+            refused = error
+            life.end("refused", *made)
+        else:
+            for item in made:
+                batcher.enqueue(self.lanes, item)
+                if call.leaves_s is not None:
+                    self.later(now_s + call.leaves_s, item)
+        life.asked.append(Asked(before, waiting_bytes, arriving, self.engine(), now_s, refused))
+
+    def work(self, now_s: float) -> None:
+        """Lingers, or takes a batch and runs it."""
+        life, known = self.life, self.engine()
+        for_s = batcher.linger_s(self.lanes, known, self.last_items, now_s)
+        waiting = tuple(item for lane in self.lanes for item in lane)
+        life.lingered.append(Lingered(waiting, known, self.last_items, now_s, for_s))
         if for_s > TINY:
-            heapq.heappush(events, (now_s + for_s, next(ticket), None))
-            continue
-        before, known = snapshot(lanes), engine()
-        nobodys = frozenset(id(item) for lane in lanes for item in lane if item.gone)
-        formed = batcher.form_batch(lanes, known, now_s)
-        after = snapshot(lanes)
+            self.later(now_s + for_s, None)
+            return
+        before = snapshot(self.lanes)
+        nobodys = frozenset(id(item) for item in waiting if item.gone)
+        formed = batcher.form_batch(self.lanes, known, now_s)
+        after = snapshot(self.lanes)
         life.end("expired", *formed.expired)
         life.end("gone", *formed.gone)
+        took_s, runs = self.run(formed.batch)
+        life.taken.append(Taken(before, after, known, now_s, formed, runs, nobodys))
+        self.last_items = len(formed.batch)
+        self.free_s = now_s + took_s
+        self.busy_until_s = now_s + known.run_s(formed.bucket) if formed.batch else None
+        self.later(self.free_s, None)
+
+    def run(self, batch: list[Crop]) -> tuple[float, int]:
+        """Runs a batch, and the parts of those that fail: how long it took, in how many runs."""
         took_s, runs = 0.0, 0
-        parts: list[tuple[Crop, ...]] = [tuple(formed.batch)] if formed.batch else []
+        parts: list[Sequence[Crop]] = [batch] if batch else []
         while parts:
             part = parts.pop()
-            bucket = costs.bucket_for(len(part))
-            run_s = costs.seconds[bucket] * next(hiccups)
-            pace = batcher.paced(pace, run_s, costs.seconds[bucket])
+            measured_s = self.costs.seconds[self.costs.bucket_for(len(part))]
+            run_s = measured_s * next(self.hiccups)
+            self.pace = batcher.paced(self.pace, run_s, measured_s)
             took_s, runs = took_s + run_s, runs + 1
-            if any(item.poisoned for item in part):
-                halves = batcher.instead_of(part)
-                parts += [tuple(half) for half in halves]
-                if not halves:
-                    life.end("failed", *part)
+            halves = batcher.instead_of(part)
+            if not any(item.poisoned for item in part):
+                self.life.end("done", *part)
+            elif halves:
+                parts += halves
             else:
-                life.end("done", *part)
-        life.taken.append(Taken(before, after, known, now_s, formed, runs, nobodys))
-        last_items = len(formed.batch)
-        if formed.batch:
-            busy_until_s = now_s + engine().run_s(formed.bucket)
-        free_s = now_s + took_s
-        heapq.heappush(events, (free_s, next(ticket), None))
-    life.left = sum(map(len, lanes))
-    return life
-
-
-def _arrive(life: Life, lanes: Lanes[Crop], call: Call, engine: Engine, now_s: float) -> list[Crop]:
-    waiting_bytes = sum(item.size_bytes for lane in lanes for item in lane)
-    arriving = Arriving(
-        call.priority,
-        now_s + call.allowed_s,
-        len(call.poisoned),
-        call.size_bytes * len(call.poisoned),
-    )
-    made = [
-        Crop(call.priority, arriving.deadline_s, now_s, call.size_bytes, poisoned=poisoned)
-        for poisoned in call.poisoned
-    ]
-    life.items += made
-    before, refused = snapshot(lanes), None
-    try:
-        batcher.check_admitted(lanes, waiting_bytes, arriving, engine, life.scenario.bounds, now_s)
-    except Overloaded as error:
-        refused = error
-        life.end("refused", *made)
-    else:
-        for item in made:
-            batcher.enqueue(lanes, item)
-    life.asked.append(Asked(before, waiting_bytes, arriving, engine, now_s, refused))
-    return [] if refused else made
+                self.life.end("failed", *part)
+        return took_s, runs
 
 
 # ---- the laws ---------------------------------------------------------------------------------------
