@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -13,7 +13,7 @@ from chassis import logs, settings
 from chassis.rpc import life
 from chassis.settings import ServerSettings
 from daogou.vision.v1.embedder_pb2_grpc import add_EmbedderServiceServicer_to_server as add_embedder
-from svc_vision.embedder.engine import OnnxEngine
+from svc_vision.embedder.execution import EngineChoice, Execution
 from svc_vision.embedder.servicer_embedder import EmbedderServicer
 from svc_vision.embedder.supervision import Load, supervised
 from svc_vision.recognition import model_files
@@ -39,8 +39,10 @@ class EmbedderSettings(ServerSettings):
     """Serve this ONNX graph under the id instead: uint8 (n, side, side, 3) in, float32 (n, dimension) out."""
     aligner_id: str = Field(default="", max_length=64)
     """The aligner whose crops the graph of `model_file` is made for."""
+    execution: Execution = Execution.AUTO
+    """What runs the model on a processor: auto, onnxruntime, openvino or openvino-bf16."""
     engine_threads: int = Field(default=0, ge=0, le=256)
-    """Threads within one run, on a processor. 0: as many as ONNX Runtime finds right."""
+    """Threads within one run, on a processor. 0: as many as what runs the model finds right."""
     engine_stall_s: float = Field(default=10.0, ge=0.1, le=600)
     """A run that takes longer is taken to hang, and the engine is started again."""
     batch_max: int = Field(default=BATCH_MAX, ge=1, le=BATCH_MAX)
@@ -59,13 +61,19 @@ class EmbedderSettings(ServerSettings):
         return self
 
 
-def _onnx_engine(config: EmbedderSettings) -> OnnxEngine:
+def _engines(config: EmbedderSettings) -> EngineChoice:
     file, aligner_id = config.model_file, config.aligner_id
     if file is None:
         contract = CONTRACTS[config.model_id]
         file = model_files.graph_of(contract, config.models, config.model_cache)
         aligner_id = contract.aligner.aligner_id
-    return OnnxEngine(file, config.model_id, aligner_id, threads=config.engine_threads)
+    return EngineChoice(config.execution, file, config.model_id, aligner_id, config.engine_threads)
+
+
+def _own(config: EmbedderSettings) -> Load:
+    """Makes the engines of these settings. The model's file is looked for when the first is made."""
+    choice = cache(partial(_engines, config))
+    return lambda: choice().made()
 
 
 async def _serve(config: EmbedderSettings, load: Load) -> None:
@@ -88,7 +96,7 @@ def main(load: Load | None = None) -> None:
     logs.configure("embedder", config.log_format, config.log_level)
     # Else the engine's thread, back from a run, waits up to 5 ms for the event loop to let it go on.
     sys.setswitchinterval(_SWITCH_S)
-    life.run(_serve(config, load or partial(_onnx_engine, config)))
+    life.run(_serve(config, load or _own(config)))
 
 
 if __name__ == "__main__":

@@ -107,12 +107,10 @@ def prepared(contract: ModelContract, preparation: Preparation, file: Path) -> o
 
     Raises: Refused MODEL_UNUSABLE when it does not take and give what the contract says.
     """
-    network = onnx.load(file)
+    network = _loaded(file)
     side = contract.aligner.side_px
     wanted = [3, side, side] if preparation.channels_first else [side, side, 3]
-    given = [
-        one for one in network.graph.input if one.name not in {i.name for i in network.graph.initializer}
-    ]
+    given = network.graph.input
     if len(given) != 1 or len(network.graph.output) != 1 or _sizes(given[0])[1:] != wanted:
         raise Refused("MODEL_UNUSABLE", f"{file.name} does not take chips of {contract.model_id}: {wanted}")
     if _sizes(network.graph.output[0])[-1] not in {contract.dimension, None}:
@@ -123,6 +121,10 @@ def prepared(contract: ModelContract, preparation: Preparation, file: Path) -> o
     whole = compose.merge_models(before, network, io_map=[("prepared", given[0].name)])
     if contract.fixed_batch:
         whole = _one_after_another(whole, side, contract.dimension)
+    # Files that leave the number open are held to it.
+    shape: list[str | int | None] = ["n", contract.dimension]
+    output = helper.make_tensor_value_info(whole.graph.output[0].name, TensorProto.FLOAT, shape)
+    whole.graph.output[0].CopyFrom(output)
     onnx.checker.check_model(whole)
     return whole
 

@@ -117,6 +117,13 @@ def test_a_later_time_of_the_wall_is_never_an_earlier_moment(
     assert before < wall.replace(tzinfo=None)
 
 
+def test_a_time_left_out_is_the_change_and_one_shown_twice_the_first() -> None:
+    """In New York on 8 March and 1 November 2026; the first midnight of a day without one is in Beirut."""
+    assert moment(date(2026, 3, 8), 150, NEW_YORK) == datetime(2026, 3, 8, 7, tzinfo=UTC)
+    assert moment(date(2026, 11, 1), 90, NEW_YORK) == datetime(2026, 11, 1, 5, 30, tzinfo=UTC)
+    assert moment(date(2026, 3, 29), 0, ZoneInfo("Asia/Beirut")) == datetime(2026, 3, 28, 22, tzinfo=UTC)
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=4), st.integers(0, 30))
 def test_spans_are_sets_of_minutes(cuts: list[tuple[int, int]], begin: int) -> None:
     left: tuple[Span, ...] = (Span(3, 25),)

@@ -134,7 +134,7 @@ class Served:
 
     async def closed(self) -> None:
         """Returns once the servicer's generators have all run to their end."""
-        deadline_s = time.monotonic() + 5
+        deadline_s = time.monotonic() + 30
         while self.servicer.open:
             assert time.monotonic() < deadline_s, f"{self.servicer.open} generators are still open"
             await asyncio.sleep(0.01)
