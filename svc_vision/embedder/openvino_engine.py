@@ -16,7 +16,7 @@ class OpenVinoEngine:
     def __init__(
         self, file: Path, model_id: str, aligner_id: str, precision: str, *, threads: int = 0
     ) -> None:
-        """`precision`, f32 or bf16, of what lies between chips and embeddings. `threads`: 0 leaves it to OpenVINO.
+        """`precision`: f32 or bf16, within the network. `threads`: 0 leaves it to OpenVINO.
 
         Raises: ModelUnusable.
         """

@@ -98,7 +98,7 @@ def test_a_backlog_does_not_make_a_doors_batch_larger() -> None:
 
 
 def test_what_is_estimated_at_the_door() -> None:
-    """Busy for 5 ms more, two before it: 5 + 11 (a run of 2 with one of them padding: 4 for three) ..."""
+    """The engine is busy for 5 ms more; what counts is where the call's last item comes to stand."""
     engine = Engine(Costs(TABLE, 100), busy_until_s=1.005)
     call = Arriving(Priority.DOOR, 3.0, 1, 1)
     # Three in all are cheapest as one run of 4.
