@@ -21,6 +21,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
         "DAOGOU_MODEL_FILE": str(write_model(folder / "model.onnx")),
         "DAOGOU_ALIGNER_ID": "none",
         "DAOGOU_ENGINE_THREADS": "1",
+        "DAOGOU_EXECUTION": "onnxruntime",
     }
     async with Stack(folder, services=(*SERVICES, EMBEDDER), testing=True, env={"embedder": model}) as stack:
         opened = Running(stack)

@@ -119,6 +119,7 @@ async def embedder(
         "DAOGOU_MODEL_ID": "triggers",
         "DAOGOU_ALIGNER_ID": "none",
         "DAOGOU_ENGINE_THREADS": "1",
+        "DAOGOU_EXECUTION": "onnxruntime",
         "DAOGOU_LOG_FORMAT": "json",
         **{f"DAOGOU_{name.upper()}": value for name, value in env.items()},
     }
@@ -191,8 +192,7 @@ async def test_an_operator_sees_where_time_and_crops_go(shared: Embedder) -> Non
         assert shared.metric("daogou_vision_embed_stage_seconds_count", stage=stage) > 0
         assert shared.metric("daogou_vision_embed_stage_seconds_sum", stage=stage) > 0
     assert shared.metric("daogou_vision_embed_queue_age_seconds") == 0
-    places = shared.metric("daogou_vision_embed_batch_items_sum")
-    assert 0 <= shared.metric("daogou_vision_embed_padding_items_total") < places
+    assert shared.metric("daogou_vision_embed_batch_items_sum") >= 16
 
 
 async def test_a_call_of_128_is_answered_crop_by_crop(shared: Embedder) -> None:
@@ -356,7 +356,7 @@ async def test_a_thread_that_is_stuck_for_good_takes_the_process_with_it(tmp_pat
 
 async def test_killed_and_started_again_it_serves(tmp_path: Path) -> None:
     """It keeps nothing, so nothing is lost but the calls in progress, which the caller makes again."""
-    async with embedder(tmp_path, rounds_per_crop=3000, batch_max="16") as one:
+    async with embedder(tmp_path, rounds_per_crop=6000, batch_max="16") as one:
         calls = [asyncio.ensure_future(one.embed(crop(n), timeout_s=10)) for n in range(32)]
         await asyncio.sleep(0.05)
         one.process.kill()
@@ -419,7 +419,7 @@ async def test_who_would_be_late_is_refused_early(tmp_path: Path) -> None:
 
 
 async def test_a_backlog_of_reembedding_leaves_room_for_doors_and_goes_after_them(tmp_path: Path) -> None:
-    async with embedder(tmp_path, rounds_per_crop=2000, queue_items_max="256", batch_max="8") as one:
+    async with embedder(tmp_path, rounds_per_crop=4000, queue_items_max="256", batch_max="8") as one:
         backlog = asyncio.create_task(one.batch([crop(n) for n in range(128)], priority=REEMBEDDING))
         await asyncio.sleep(0.1)
         found = await refusal(one.batch([crop(n) for n in range(128)], priority=REEMBEDDING))
@@ -431,10 +431,10 @@ async def test_a_backlog_of_reembedding_leaves_room_for_doors_and_goes_after_the
 
 
 async def test_callers_that_left_are_not_worked_for(tmp_path: Path) -> None:
-    async with embedder(tmp_path, rounds_per_crop=2000, batch_max="4") as one:
+    async with embedder(tmp_path, rounds_per_crop=6000, batch_max="4") as one:
         calls = [asyncio.ensure_future(one.embed(crop(n), timeout_s=20)) for n in range(64)]
-        await asyncio.sleep(0.1)
-        for call in calls[8:]:
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
 
