@@ -98,7 +98,7 @@ def the_margin_is_booked_in_the_month_that_it_is_of(history: History) -> None:
 
 
 def owner_sales_are_what_was_paid_less_what_of_it_was_refunded_within_the_month(history: History) -> None:
-    """Of each line that was paid in the month, and never less than nothing."""
+    """Of each line that a payment of the month names, were it paid nothing, and never less than nothing."""
     months = {local_month(history, event.happened_time) for event in history.events}
     expected: Counter[date] = Counter()
     lines = {line.line_id for event in history.events for line in event.lines if event.kind is Kind.PAID}
@@ -110,9 +110,10 @@ def owner_sales_are_what_was_paid_less_what_of_it_was_refunded_within_the_month(
             for events in (before, up_to)
         ]
         for line_id in lines:
-            if paid := paid_by_month(history, line_id).get(month):
+            paid = paid_by_month(history, line_id)
+            if month in paid:
                 back = refunded[1].get(line_id, 0) - refunded[0].get(line_id, 0)
-                expected[month] += max(0, paid - back)
+                expected[month] += max(0, paid[month] - back)
     assert laws.books_of(history).owner_sales == {month: sold for month, sold in expected.items() if sold}
 
 
