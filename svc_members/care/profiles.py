@@ -7,15 +7,12 @@ personal is sealed; the month of a birthday stands beside it in the clear, for m
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
 
 from chassis.mongo.connection import Document
 from chassis.times import from_timestamp, to_optional_timestamp
 from daogou.members.v1 import profile_pb2 as pb
 from svc_members.care.text_sealer import TextSealer
 from svc_members.rules.profile import Birthday
-
-FIELDS: Final = frozenset(pb.Profile.DESCRIPTOR.fields_by_name)
 
 
 class Profiles:

@@ -14,8 +14,10 @@ from chassis.errors import AlreadyExists
 from chassis.sealing import KeyRing, Sealer
 from chassis.times import to_timestamp
 from daogou.members.v1 import profile_pb2 as pb
-from svc_members.care.profiles import FIELDS, Profiles
+from svc_members.care.profiles import Profiles
 from svc_members.care.text_sealer import TextSealer
+
+FIELDS = frozenset(pb.Profile.DESCRIPTOR.fields_by_name)
 
 NOON = datetime(2026, 3, 10, 4, tzinfo=UTC)
 BRAND = "a" * 16
